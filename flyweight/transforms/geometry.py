@@ -1,0 +1,118 @@
+"""Geometric steps as matrices: what each does to coordinates; pixels are not touched here.
+
+Coordinates are continuous: a picture of 10 x 10 pixels spans 0 to 10, the centre of its first
+pixel is (0.5, 0.5). Matrices are `[3, 3]` float64 and take column vectors `(x, y, 1)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from flyweight.core.boxes import transform_boxes
+
+Matrix = npt.NDArray[np.float64]
+Boxes = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+Colour = tuple[int, int, int]
+
+
+def translation(shift_x: float, shift_y: float) -> Matrix:
+    """`[3, 3]` matrix that moves points by `(shift_x, shift_y)` pixels."""
+    return np.array([[1, 0, shift_x], [0, 1, shift_y], [0, 0, 1]], dtype=np.float64)
+
+
+def scaling(scale_x: float, scale_y: float) -> Matrix:
+    """`[3, 3]` matrix that multiplies coordinates by `(scale_x, scale_y)`."""
+    return np.array([[scale_x, 0, 0], [0, scale_y, 0], [0, 0, 1]], dtype=np.float64)
+
+
+def mirroring(width: float) -> Matrix:
+    """`[3, 3]` matrix that flips left and right on a canvas of `width` pixels."""
+    return np.array([[-1, 0, width], [0, 1, 0], [0, 0, 1]], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class View:
+    """What is seen of a picture: a canvas, and where the picture lies on it.
+
+    Attributes:
+        size_hw: height and width of the canvas, pixels.
+        matrix: `[3, 3]`, pixels of the picture to pixels of the canvas.
+        boxes_xyxy: `[G, 4]` float64 in pixels of the *picture*, those still in view.
+        labels: `[G]` int64.
+        fill: RGB of the canvas where the picture does not cover it.
+    """
+
+    size_hw: tuple[int, int]
+    matrix: Matrix
+    boxes_xyxy: Boxes
+    labels: Labels
+    fill: Colour = (0, 0, 0)
+
+    @staticmethod
+    def of_picture(size_hw: tuple[int, int], boxes_xyxy: Boxes, labels: Labels) -> View:
+        """The whole picture of `size_hw` with its `boxes_xyxy [G, 4]` and `labels [G]`."""
+        return View(size_hw, np.eye(3), boxes_xyxy, labels)
+
+    def canvas_boxes(self) -> Boxes:
+        """The boxes as `xyxy [G, 4]` in pixels of the canvas, not clipped."""
+        return np.asarray(transform_boxes(self.boxes_xyxy, self.matrix), dtype=np.float64)
+
+    def then(self, matrix: Matrix, size_hw: tuple[int, int]) -> View:
+        """The view after one more `matrix [3, 3]`, onto a canvas of `size_hw`."""
+        return replace(self, matrix=matrix @ self.matrix, size_hw=size_hw)
+
+    def keep(self, kept: npt.NDArray[np.bool_]) -> View:
+        """The view with only the boxes where `kept [G]`."""
+        return replace(self, boxes_xyxy=self.boxes_xyxy[kept], labels=self.labels[kept])
+
+
+class GeometricStep(Protocol):
+    """A step draws its parameters from `rng` and adds to the view's matrix."""
+
+    def __call__(self, view: View, rng: np.random.Generator) -> View: ...
+
+
+@dataclass(frozen=True)
+class RandomFlip:
+    """Mirror left and right with probability `p`."""
+
+    p: float = 0.5
+
+    def __call__(self, view: View, rng: np.random.Generator) -> View:
+        if rng.random() >= self.p:
+            return view
+        return view.then(mirroring(view.size_hw[1]), view.size_hw)
+
+
+@dataclass(frozen=True)
+class RandomExpand:
+    """Put the picture somewhere on a larger canvas of one colour: objects get smaller.
+
+    SSD (Liu et al. 2016, arXiv 1512.02325, section 3.6) calls it the zoom out operation.
+
+    Attributes:
+        p: probability.
+        side_range: the canvas has between these factors of the picture's sides.
+        fill: RGB of the canvas, ImageNet's mean.
+    """
+
+    p: float = 0.5
+    side_range: tuple[float, float] = (1.0, 4.0)
+    fill: Colour = (123, 117, 104)
+
+    def __call__(self, view: View, rng: np.random.Generator) -> View:
+        if rng.random() >= self.p:
+            return view
+        factor, across, down = rng.random(3)
+        low, high = self.side_range
+        factor = low + (high - low) * factor
+        height, width = view.size_hw
+        canvas_hw = (int(height * factor), int(width * factor))
+        left = int((canvas_hw[1] - width) * across)
+        top = int((canvas_hw[0] - height) * down)
+        return replace(view.then(translation(left, top), canvas_hw), fill=self.fill)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from flyweight.transforms.geometry import mirroring, scaling, translation
+from flyweight.transforms.sampling import place
+
+WINDOW = (0, 0, 64, 48)
+
+
+def bilinear(image: np.ndarray, matrix: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """`[h, w, 3]` float64: bilinear sampling by the definition, pixel centres at halves."""
+    inverse = np.linalg.inv(matrix)
+    x = inverse[0, 0] * (np.arange(size_hw[1]) + 0.5) + inverse[0, 2] - 0.5
+    y = inverse[1, 1] * (np.arange(size_hw[0]) + 0.5) + inverse[1, 2] - 0.5
+    rows = interpolate_rows(image.astype(np.float64), y)
+    return interpolate_rows(rows.transpose(1, 0, 2), x).transpose(1, 0, 2)
+
+
+def interpolate_rows(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    places = np.clip(places, 0, len(values) - 1)
+    low = np.floor(places).astype(int)
+    high = np.minimum(low + 1, len(values) - 1)
+    share = (places - low)[:, None, None]
+    return values[low] * (1 - share) + values[high] * share
+
+
+MATRICES = st.builds(
+    lambda sx, sy, x, y, flip: (
+        (mirroring(WINDOW[2]) if flip else np.eye(3)) @ translation(x, y) @ scaling(sx, sy)
+    ),
+    st.floats(0.51, 4),
+    st.floats(0.51, 4),
+    st.floats(-60, 60),
+    st.floats(-40, 40),
+    st.booleans(),
+)
+
+
+@settings(deadline=None)
+@given(MATRICES, st.integers(8, 90), st.integers(8, 90), st.integers(0, 1000))
+def test_pixels_are_those_of_a_warp(matrix: np.ndarray, height: int, width: int, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    placement = place(matrix, (height, width), WINDOW)
+    assume(placement is not None)
+    assert placement is not None
+    left, top, right, bottom = placement.source_xyxy
+    x, y, x_end, y_end = placement.target_xyxy
+    # Beyond a factor of two core averages over areas instead, on purpose.
+    assume(right - left <= 2 * (x_end - x))
+    assume(bottom - top <= 2 * (y_end - y))
+    part = placement.sample(image)
+    cropped = placement.matrix @ translation(left, top)
+    exact = bilinear(image[top:bottom, left:right], translation(-x, -y) @ cropped, part.shape[:2])
+    assert np.abs(part - exact).max() <= 1.01
+    # OpenCV's own warp takes coordinates of pixel centres, hence the shifts by a half.
+    centred = translation(-0.5 - x, -0.5 - y) @ cropped @ translation(0.5, 0.5)
+    warped = cv2.warpAffine(
+        image[top:bottom, left:right],
+        centred[:2],
+        (part.shape[1], part.shape[0]),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    # It rounds coordinates to 1/32 of a pixel on each axis.
+    assert np.abs(part.astype(int) - warped).max() <= 255 / 32 + 2
+
+
+@settings(deadline=None)
+@given(MATRICES, st.integers(1, 90), st.integers(1, 90))
+def test_edges_move_by_half_a_pixel_at_most(matrix: np.ndarray, height: int, width: int) -> None:
+    placement = place(matrix, (height, width), WINDOW)
+    assume(placement is not None)
+    assert placement is not None
+    left, top, right, bottom = placement.source_xyxy
+    x, y, x_end, y_end = placement.target_xyxy
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    assert WINDOW[0] <= x < x_end <= WINDOW[2]
+    assert WINDOW[1] <= y < y_end <= WINDOW[3]
+    corners = np.array([[left, top, 1], [right, bottom, 1]], dtype=np.float64).T
+    moved = np.sort((placement.matrix @ corners)[:2].T, axis=0)
+    np.testing.assert_allclose(moved, [[x, y], [x_end, y_end]], atol=1e-9)
+    # Of a whole pixel where nothing less is left to see, else of half a pixel on either side.
+    wanted = np.sort((matrix @ corners)[:2].T, axis=0)
+    room = 0.5 + 0.5 * np.abs(np.diag(matrix)[:2])
+    room = np.where((right - left == 1) | (bottom - top == 1), 2 * room, room)
+    room = np.where((x_end - x == 1) | (y_end - y == 1), 2 * room, room)
+    assert (np.abs(moved - wanted) <= room + 1e-9).all()
+
+
+def test_a_picture_outside_of_the_window_is_nowhere() -> None:
+    assert place(translation(100, 0), (10, 10), WINDOW) is None
+    assert place(translation(0, -10), (10, 10), WINDOW) is None
+
+
+def test_a_rotation_is_refused() -> None:
+    turned = np.array([[0.9, -0.1, 0], [0.1, 0.9, 0], [0, 0, 1]])
+    with pytest.raises(ValueError, match="rotation"):
+        place(turned, (10, 10), WINDOW)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_flip_and_whole_pixel_crop_are_exact(flip: bool) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    matrix = translation(-7, -5)
+    part = image[5:53, 7:71]
+    if flip:
+        matrix, part = mirroring(64) @ matrix, part[:, ::-1]
+    placement = place(matrix, (60, 80), WINDOW)
+    assert placement is not None
+    sampled = placement.sample(image)
+    np.testing.assert_array_equal(sampled, part)
+    assert not np.may_share_memory(sampled, image)

@@ -1,0 +1,118 @@
+"""Checkpoints: one `.safetensors` file, the weights and a JSON header. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialise
+from torch import Tensor
+
+from flyweight.core.errors import InputError
+from flyweight.core.files import write_atomically
+from flyweight.core.manifest import METADATA_KEY, Manifest
+from flyweight.models.detectors.detector import Detector
+from flyweight.models.detectors.ssd import SSDConfig, build_ssd
+
+# The family that a config names: how its dict is read, and how its detector is built.
+FAMILIES: dict[str, tuple[Callable[..., Any], Callable[..., Detector]]] = {
+    SSDConfig.family: (SSDConfig.from_dict, build_ssd),
+}
+
+
+def save(detector: Detector, path: str | os.PathLike[str]) -> None:
+    """Write a detector, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    # Channels-last weights are not contiguous in the sense of the format.
+    tensors = {name: each.detach().contiguous() for name, each in detector.state_dict().items()}
+    metadata = {METADATA_KEY: detector.manifest().to_json(), "format": "pt"}
+    with write_atomically(path) as temporary:
+        # Not `save_file`: it renames a file of its own over this one, readable by nobody else,
+        # and hides the system's error.
+        temporary.write_bytes(serialise(tensors, metadata))
+
+
+def load_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """The header alone: config, class names, preprocessing, lineage, thresholds.
+
+    Raises:
+        InputError: the file is missing, truncated, or not a Flyweight checkpoint.
+    """
+    manifest, _ = _read(path, tensors=False)
+    return manifest
+
+
+def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Detector:
+    """The detector of a checkpoint, in evaluation mode.
+
+    Raises:
+        InputError: the file is missing, truncated, or not a Flyweight checkpoint.
+    """
+    manifest, tensors = _read(path, tensors=True)
+    detector = rebuild(manifest, where=path)
+    try:
+        detector.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(
+            f"the weights do not fit the model that the file describes: {_first_problem(error)}",
+            where=path,
+            fix="save it again",
+        ) from error
+    return detector.to(device).eval()
+
+
+def rebuild(manifest: Manifest, *, where: str | os.PathLike[str] | None = None) -> Detector:
+    """The detector that a manifest describes, with fresh weights."""
+    family = manifest.model.get("family")
+    if family not in FAMILIES:
+        raise InputError(
+            f"unknown detector family {family!r}", where=where, fix="install a newer Flyweight"
+        )
+    read_config, build = FAMILIES[family]
+    try:
+        return build(
+            read_config(manifest.model),
+            class_names=manifest.class_names,
+            preprocessing=manifest.preprocessing,
+            thresholds=manifest.thresholds,
+            lineage=manifest.lineage,
+        )
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(
+            f"the model's config makes no detector: {error}", where=where, fix="save it again"
+        ) from error
+
+
+def _read(path: str | os.PathLike[str], *, tensors: bool) -> tuple[Manifest, dict[str, Tensor]]:
+    if not Path(path).is_file():
+        raise InputError("no such checkpoint", where=path, fix="check the path")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(METADATA_KEY)
+            names = list(file.keys()) if tensors else []
+            weights = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            "not a readable .safetensors file, or truncated",
+            where=path,
+            fix="copy or save it again",
+        ) from error
+    if header is None:
+        raise InputError(
+            "not a Flyweight checkpoint (a .safetensors file without its manifest)",
+            where=path,
+            fix="bring others' weights in with `flyweight convert`",
+        )
+    return Manifest.from_json(header, where=os.fspath(path)), weights
+
+
+def _first_problem(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines()[1:]]
+    return lines[0][:200] if lines else str(error)[:200]

@@ -1,0 +1,157 @@
+"""A detector: the four blocks, with its class names and how its input is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from flyweight.core.detections import Detections
+from flyweight.core.manifest import Manifest, Thresholds
+from flyweight.core.preprocessing import Preprocessing
+from flyweight.models.detectors.targets import Targets
+
+# B images, H x W pixels of the input, A anchors, C classes
+
+
+class Config(Protocol):
+    """All numbers of an architecture: a frozen dataclass that goes through JSON and back."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+class Objective(Protocol):
+    """Raw outputs and targets to losses; matching and sampling happen here."""
+
+    def __call__(self, raw: Any, targets: Targets) -> dict[str, Tensor]: ...
+
+
+class Postprocess(Protocol):
+    """Raw outputs to detections."""
+
+    def decode(self, raw: Any) -> tuple[Tensor, Tensor]:
+        """Dense boxes `xyxy [B, A, 4]`, input pixels, and scores `[B, A, C]`: what is exported."""
+        ...
+
+    def __call__(self, raw: Any, thresholds: Thresholds) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Of each image `boxes_xyxy [K, 4]` (input pixels), `scores [K]`, `labels [K]`."""
+        ...
+
+
+class Detector(nn.Module):
+    """What `load`, `train` and `export` pass around.
+
+    Attributes:
+        config: the architecture's numbers.
+        model: images `[B, 3, H, W]` to raw tensors.
+        objective: raw tensors and `Targets` to losses.
+        postprocess: raw tensors to boxes, scores, labels.
+        class_names: in the order of the labels.
+        preprocessing: from a picture to the input.
+        thresholds: from dense outputs to detections.
+        lineage: licence of the code, pretrained weights, data, teacher.
+    """
+
+    _scale: Tensor
+    _shift: Tensor
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        model: nn.Module,
+        objective: Objective,
+        postprocess: Postprocess,
+        class_names: Sequence[str],
+        preprocessing: Preprocessing,
+        thresholds: Thresholds | None = None,
+        lineage: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if len(class_names) != config.num_classes:
+            raise ValueError(f"{len(class_names)} class names for {config.num_classes} classes")
+        self.config = config
+        self.model = model
+        self.objective = objective
+        self.postprocess = postprocess
+        self.class_names = tuple(class_names)
+        self.preprocessing = preprocessing
+        self.thresholds = thresholds if thresholds is not None else Thresholds()
+        self.lineage = dict(lineage or {})
+        # (x / 255 - mean) / std as one multiplication and one addition.
+        mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1)
+        std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
+        self.register_buffer("_scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("_shift", -mean / std, persistent=False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images `[B, H, W, 3]`, RGB 0 to 255, to the network's input `[B, 3, H, W]`.
+
+        uint8 or float. The permuted view of NHWC memory is channels-last: nothing is copied.
+        """
+        return images.permute(0, 3, 1, 2).float() * self._scale + self._shift
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What is exported: the network and the decoding.
+
+        Args:
+            images: uint8 `[B, H, W, 3]`, RGB, of the size that `preprocessing` gives.
+
+        Returns:
+            Boxes `xyxy [B, A, 4]` in input pixels, within the input; scores `[B, A, C]`.
+        """
+        return self.postprocess.decode(self.model(self.normalise(images)))
+
+    def loss(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """The losses of a batch, scalars; their sum is minimised.
+
+        Args:
+            images: uint8 `[B, H, W, 3]`, RGB.
+            targets: boxes in input pixels.
+        """
+        return self.objective(self.model(self.normalise(images)), targets)
+
+    @torch.inference_mode()
+    def predict_batch(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
+        """Detections of each RGB uint8 `[H, W, 3]` image, boxes in that image's own pixels."""
+        if not images:
+            return []
+        inputs, matrices = zip(*map(self.preprocessing.apply, images), strict=True)
+        batch = torch.from_numpy(np.stack(inputs)).to(self._scale.device)
+        training = self.training
+        self.eval()
+        try:
+            raw = self.model(self.normalise(batch))
+        finally:
+            self.train(training)
+        found = self.postprocess(raw, self.thresholds)
+        return [
+            Detections(
+                self.preprocessing.invert_boxes(
+                    boxes.float().cpu().numpy(), matrix, (image.shape[0], image.shape[1])
+                ),
+                scores.float().cpu().numpy(),
+                labels.cpu().numpy(),
+            )
+            for (boxes, scores, labels), matrix, image in zip(found, matrices, images, strict=True)
+        ]
+
+    def manifest(self) -> Manifest:
+        """Everything beside the weights that a file needs."""
+        return Manifest(
+            model=self.config.to_dict(),
+            class_names=self.class_names,
+            preprocessing=self.preprocessing,
+            lineage=self.lineage,
+            thresholds=self.thresholds,
+        )

@@ -1,0 +1,33 @@
+"""torchvision's detection weights into Flyweight's detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from flyweight.models.conversion import convert_state_dict
+from flyweight.models.detectors.detector import Detector
+
+
+def convert_torchvision_ssdlite(
+    state_dict: Mapping[str, Tensor],
+    detector: Detector,
+    *,
+    source_name: str = "torchvision SSDlite",
+) -> None:
+    """Load the weights of torchvision's `ssdlite320_mobilenet_v3_large`, trained on C + 1 classes.
+
+    Both codes define backbone, extra levels, class branches and box branches in this order.
+
+    Args:
+        state_dict: torchvision's, 91 classes with background in the published file.
+        detector: `ssdlite320_mobilenet_v3_large` with C classes, `reduced_tail` where theirs is
+            (as in the published file), mean and deviation 0.5.
+        source_name: the file they come from, for the message.
+
+    Raises:
+        InputError: naming the first tensors that do not fit.
+    """
+    weights = convert_state_dict(state_dict, detector.model, source_name=source_name)
+    detector.model.load_state_dict(weights)

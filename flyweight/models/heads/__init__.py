@@ -1,0 +1,1 @@
+"""Heads: what turns each level's features into raw box deltas and class logits."""

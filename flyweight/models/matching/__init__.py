@@ -1,0 +1,1 @@
+"""Matching: which anchor is responsible for which object."""

@@ -1,0 +1,1 @@
+"""Necks: what turns a backbone's features into the levels that a head looks at."""

@@ -1,0 +1,1 @@
+"""Tensor operations on boxes: arithmetic, anchors, coders, non-maximum suppression."""

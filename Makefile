@@ -23,7 +23,7 @@ help:  ## show this list
 setup: .venv/installed  ## make .venv and install Flyweight with everything it can use
 
 demo: setup  ## draw sample cards, train a detector, shrink it, run it (minutes)
-	$(BIN)/flyweight demo --out $(DEMO) --overwrite
+	$(BIN)/flyweight demo --out $(DEMO)
 
 test: setup  ## run the tests
 	$(BIN)/python -m pytest -q

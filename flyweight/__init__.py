@@ -3,7 +3,7 @@
     import flyweight as fw
 
     detections = fw.load("model.onnx").predict("photo.jpg")  # numpy and a runtime, no torch
-    detector = fw.build("ssdlite320_mobilenet_v2", classes=["card"], pretrained="imagenet")
+    run = fw.train("ssdlite320_mobilenet_v2", "my_data", "runs/first", pretrained="imagenet")
 
 Everything is loaded when it is first used, so that importing Flyweight costs next to nothing.
 """
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from flyweight.api import build, evaluate, export, load, train
 
 if TYPE_CHECKING:
     from flyweight.core.detections import Detections as Detections
@@ -24,7 +26,16 @@ _HOMES = {
     "open_dataset": "flyweight.data.formats",
 }
 
-__all__ = ["Detections", "__version__", "open_dataset"]
+__all__ = [
+    "Detections",
+    "__version__",
+    "build",
+    "evaluate",
+    "export",
+    "load",
+    "open_dataset",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from flyweight.core.detections import Detections
+from flyweight.core.image import read_image
 from flyweight.core.manifest import Manifest, Thresholds
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.detectors.targets import Targets
@@ -120,6 +122,13 @@ class Detector(nn.Module):
             targets: boxes in input pixels.
         """
         return self.objective(self.model(self.normalise(images)), targets)
+
+    def predict(
+        self, image: str | os.PathLike[str] | npt.NDArray[np.uint8], *, score: float = 0.3
+    ) -> Detections:
+        """Detections of at least `score` in one picture: a file, or RGB uint8 `[H, W, 3]`."""
+        pixels = image if isinstance(image, np.ndarray) else read_image(image)
+        return self.predict_batch([pixels])[0].above(score)
 
     @torch.inference_mode()
     def predict_batch(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:

@@ -1,4 +1,4 @@
-"""Box arithmetic in torch. Boxes are float `xyxy` pixels; other forms carry their name.
+"""Box arithmetic in torch. Boxes are float `xyxy` pixels.
 
 The operations are those of torchvision's `box_iou`, in the same order, so that a matcher built on
 them breaks ties as torchvision's does; here they also work over batches.
@@ -32,15 +32,3 @@ def box_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     union = box_area(a_xyxy).unsqueeze(-1) + box_area(b_xyxy).unsqueeze(-2)
     union.sub_(common)
     return common.div_(union).nan_to_num_(nan=0.0)
-
-
-def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
-    """Centre and size `[..., 4]` to `xyxy [..., 4]`."""
-    centre, half = boxes_cxcywh[..., :2], 0.5 * boxes_cxcywh[..., 2:]
-    return torch.cat((centre - half, centre + half), dim=-1)
-
-
-def xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
-    """`xyxy [..., 4]` to centre and size `[..., 4]`."""
-    size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
-    return torch.cat((boxes_xyxy[..., :2] + 0.5 * size, size), dim=-1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -42,7 +44,7 @@ def with_statistics(detector: Detector) -> Detector:
         detector.train().model(torch.randn(4, 3, *size_hw))
         for name, parameter in detector.named_parameters():
             if ".output." in name:
-                parameter.mul_(10)
+                parameter.mul_(3)
     for layer in layers:
         layer.momentum = 0.03
     return detector.eval()
@@ -95,6 +97,18 @@ def test_predictions_are_the_exported_outputs_selected_in_numpy(
         assert detections.boxes_xyxy[:, 2].max() <= image.shape[1]
         assert detections.boxes_xyxy[:, 3].max() <= image.shape[0]
         assert len(np.unique(detections.scores)) == len(detections)
+
+
+def test_one_picture_from_memory_or_file_above_a_score(detector: Detector, tmp_path: Path) -> None:
+    image = picture(50, 70)
+    path = tmp_path / "picture.png"
+    cv2.imwrite(str(path), image[..., ::-1])
+    every = detector.predict_batch([image])[0]
+    score = float(np.median(every.scores))
+    for source in (image, path):
+        found = detector.predict(source, score=score)
+        assert 0 < len(found) < len(every)
+        np.testing.assert_allclose(found.boxes_xyxy, every.above(score).boxes_xyxy, atol=1e-3)
 
 
 def test_predicting_leaves_the_mode_and_the_statistics_alone(detector: Detector) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torchvision import ops
 
-from flyweight.models.ops.boxes import box_area, box_iou, cxcywh_to_xyxy, xyxy_to_cxcywh
+from flyweight.models.ops.boxes import box_area, box_iou
 
 
 def random_boxes(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -36,10 +36,3 @@ def test_iou_leaves_its_input_alone() -> None:
     before = boxes.clone()
     box_iou(boxes, boxes)
     assert torch.equal(boxes, before)
-
-
-def test_centre_form_is_torchvisions_and_back() -> None:
-    boxes = random_boxes(30)
-    centres = xyxy_to_cxcywh(boxes)
-    torch.testing.assert_close(centres, ops.box_convert(boxes, "xyxy", "cxcywh"))
-    torch.testing.assert_close(cxcywh_to_xyxy(centres), boxes)

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.detection import _utils
+from torchvision.ops import box_convert
 
-from flyweight.models.ops.boxes import xyxy_to_cxcywh
 from flyweight.models.ops.coder import AnchorDecoder, BoxCoder
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -30,7 +30,7 @@ def test_decode_is_torchvisions_also_for_wild_deltas() -> None:
     anchors = random_boxes(300, seed=1)
     deltas = torch.randn(300, 4, generator=torch.Generator().manual_seed(2)) * 15
     expected = _utils.BoxCoder(WEIGHTS).decode_single(deltas, anchors)
-    decoded = BoxCoder(WEIGHTS).decode(deltas, xyxy_to_cxcywh(anchors))
+    decoded = BoxCoder(WEIGHTS).decode(deltas, box_convert(anchors, "xyxy", "cxcywh"))
     torch.testing.assert_close(decoded, expected, rtol=1e-5, atol=1e-2)
 
 
@@ -39,12 +39,12 @@ def test_decode_is_torchvisions_also_for_wild_deltas() -> None:
 def test_round_trip(seed: int, weights: tuple[float, float, float, float]) -> None:
     boxes, anchors = random_boxes(8, seed=seed), random_boxes(8, seed=seed + 1)
     coder = BoxCoder(weights)
-    back = coder.decode(coder.encode(boxes, anchors), xyxy_to_cxcywh(anchors))
+    back = coder.decode(coder.encode(boxes, anchors), box_convert(anchors, "xyxy", "cxcywh"))
     torch.testing.assert_close(back, boxes, rtol=0, atol=2e-3)
 
 
 def test_decoder_of_fixed_anchors_is_decode_cut_at_the_border() -> None:
-    anchors = xyxy_to_cxcywh(random_boxes(50, seed=3))
+    anchors = box_convert(random_boxes(50, seed=3), "xyxy", "cxcywh")
     deltas = torch.randn(2, 50, 4, generator=torch.Generator().manual_seed(4)) * 5
     decoder = AnchorDecoder(BoxCoder(WEIGHTS), anchors, size_hw=(100, 200))
     expected = BoxCoder(WEIGHTS).decode(deltas, anchors)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Networks in tests are tiny: a second thread costs them more than it brings, and where other
+# processes share the cores its waiting makes them many times slower. Must precede torch's import.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -1,0 +1,1 @@
+"""Training: one loop for every detector, on one core or several devices."""

@@ -1,0 +1,395 @@
+"""From a model's name and a folder of labelled images to a trained checkpoint.
+
+What `flyweight train` and `flyweight.train` both call: data is opened, the detector is made for
+its classes, the loop runs, and the best checkpoint is measured on the test images.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from flyweight.core.errors import InputError
+from flyweight.core.manifest import Manifest
+from flyweight.data.anchor_recall import anchor_recall
+from flyweight.data.default_boxes import fit_default_boxes, relative_boxes
+from flyweight.data.formats import available_splits, open_dataset, split_for_validation
+from flyweight.evaluation.evaluate import evaluate
+from flyweight.models.detectors import checkpoint, zoo
+from flyweight.models.detectors.classes import replace_classes
+from flyweight.training.loop import train
+from flyweight.training.recipe import Recipe
+from flyweight.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from flyweight.data.records import DetectionDataset
+    from flyweight.models.detectors.detector import Detector
+    from flyweight.models.ops.anchors import DefaultBoxes
+
+Note = Callable[[str], None]
+
+# below this share of objects that some anchor overlaps by half, other boxes are worth a try
+ENOUGH_RECALL = 0.9
+FIGURES = ("AP", "AP50", "AP75")
+
+# Edges and textures up to stride 4 are ImageNet's own in every picture: a few hundred images teach
+# them nothing, and their backward pass is two fifths of a step's time (docs/experiments.md).
+PRETRAINED_FROZEN_STAGES = 2
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a training run left.
+
+    Attributes:
+        run: its folder.
+        checkpoint: the weights that were best on the validation images.
+        metrics: "AP", "AP50", "AP75" of `checkpoint` on the validation images.
+        test_metrics: the same on the test images; None when the data has none.
+        images_per_second: training speed, without evaluation.
+        epochs: epochs trained.
+        best_epoch: the epoch that `checkpoint` comes from.
+        recipe: the settings of the run, by name.
+        notes: what was decided on the way and is worth knowing.
+    """
+
+    run: Path
+    checkpoint: Path
+    metrics: dict[str, Any]
+    test_metrics: dict[str, Any] | None
+    images_per_second: float
+    epochs: int
+    best_epoch: int
+    recipe: dict[str, Any]
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "run": str(self.run),
+            "checkpoint": str(self.checkpoint),
+            "metrics": self.metrics,
+            "test_metrics": self.test_metrics,
+            "images_per_second": self.images_per_second,
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which detector to train, apart from the classes, which the data gives.
+
+    Attributes:
+        model: a name of the zoo, or a checkpoint to go on from.
+        size: side of the input in pixels; None for the model's own.
+        width: channel multiplier; None for the model's own.
+        pretrained: "imagenet", "none" or a file of weights, for the backbone; None is "none".
+        anchors: "published" boxes or boxes to "fit" the data; None keeps the model's own.
+    """
+
+    model: str | os.PathLike[str]
+    size: int | tuple[int, int] | None = None
+    width: float | None = None
+    pretrained: str | os.PathLike[str] | None = None
+    anchors: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.anchors not in (None, "published", "fit"):
+            raise InputError(f"unknown anchors '{self.anchors}'", fix="choose 'published' or 'fit'")
+
+    @property
+    def starts_pretrained(self) -> bool:
+        """Whether the backbone of a new model starts from somebody's weights."""
+        return self.pretrained not in (None, "none") and not self.is_file
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the model is a checkpoint rather than a name."""
+        return Path(self.model).suffix == ".safetensors" or Path(self.model).is_file()
+
+
+def train_on_folder(
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    size: int | tuple[int, int] | None = None,
+    width: float | None = None,
+    pretrained: str | os.PathLike[str] | None = None,
+    anchors: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    note: Note | None = None,
+    resume_command: str | None = None,
+    **settings: Any,
+) -> TrainedRun:
+    """Train a detector on the data set in the folder `data` and leave it in the folder `out`.
+
+    Trains on the split `train`, chooses on `val` (a part of `train` is set aside where there is
+    none) and reports on `test` where there is one.
+
+    Args:
+        model: a name of the zoo, or a checkpoint to go on from, whose class head is replaced
+            where the data has other classes.
+        size: side of the input in pixels; the model's own by default.
+        width: channel multiplier; the model's own by default.
+        pretrained: "imagenet", "none" or a file of weights, for the backbone.
+        anchors: "published" default boxes, or boxes to "fit" the data.
+        resume: go on with the run in `out`; settings that are not given are the run's own.
+        overwrite: replace the run in `out`.
+        progress: False shows nothing; None a bar on a terminal and lines elsewhere.
+        note: is told what was decided on the way, line by line.
+        resume_command: what to tell the user when the run is interrupted.
+        settings: fields of `Recipe`, such as `epochs=50`. Pretrained weights stay as they are in
+            the first two stages unless `freeze_backbone_stages` says otherwise.
+
+    Raises:
+        InputError: the model, the data, a setting or the folder cannot be used.
+        TrainingInterrupted: Ctrl-C; the state is saved.
+    """
+    choice = ModelChoice(model, size=size, width=width, pretrained=pretrained, anchors=anchors)
+    notes: list[str] = []
+
+    def tell(text: str) -> None:
+        notes.append(text)
+        if note is not None:
+            note(text)
+
+    if choice.starts_pretrained and not resume:
+        settings.setdefault("freeze_backbone_stages", PRETRAINED_FROZEN_STAGES)
+    folder = RunFolder(Path(out))
+    recipe = _recipe_of(folder, settings) if resume else Recipe.from_dict(settings)
+    train_set, val_set, test_set = training_splits(data, seed=recipe.seed, note=tell)
+    if resume:
+        detector = _detector_of(folder, choice, train_set)
+    else:
+        detector = make_detector(choice, train_set, note=tell)
+    result = train(
+        detector,
+        train_set,
+        val_set,
+        recipe,
+        folder.path,
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
+        resume_command=resume_command,
+    )
+    return TrainedRun(
+        run=result.run_dir,
+        checkpoint=result.best_checkpoint,
+        metrics={name: result.metrics.get(name) for name in FIGURES},
+        test_metrics=_test(result.best_checkpoint, test_set, recipe),
+        images_per_second=result.images_per_second,
+        epochs=result.epochs,
+        best_epoch=int(result.metrics.get("epoch") or 0),
+        recipe=recipe.to_dict(),
+        notes=tuple(notes),
+    )
+
+
+def training_splits(
+    data: str | os.PathLike[str], *, seed: int = 0, note: Note = lambda text: None
+) -> tuple[DetectionDataset, DetectionDataset, DetectionDataset | None]:
+    """The images to train on, to choose on, and to report on (None where there are none).
+
+    Raises:
+        InputError: there is no data set, or nothing in it to learn from.
+    """
+    root = Path(data)
+    splits = available_splits(root)
+    train_set = open_dataset(root, "train")
+    if "val" in splits:
+        val_set = open_dataset(root, "val")
+    else:
+        train_set, val_set = split_for_validation(train_set, seed=seed)
+        note(
+            f"the data has no split 'val': {len(val_set)} of its training images are set aside "
+            f"to choose the best weights on, {len(train_set)} are trained on"
+        )
+    if not any(len(record.labels) for record in train_set.records):
+        raise InputError(
+            "the training images have no labelled object", where=root, fix="label some images"
+        )
+    return train_set, val_set, open_dataset(root, "test") if "test" in splits else None
+
+
+def make_detector(
+    choice: ModelChoice, train_set: DetectionDataset, *, note: Note = lambda text: None
+) -> Detector:
+    """A detector for the classes of `train_set`, new or from a checkpoint."""
+    if choice.is_file:
+        detector = _from_checkpoint(choice, train_set, note)
+    else:
+        detector = _from_zoo(choice, train_set)
+        if choice.pretrained is None:
+            note(
+                "training from random weights; on a few hundred images, ImageNet weights "
+                "(pretrained imagenet) usually find far more"
+            )
+    if choice.anchors != "fit":
+        _note_objects_out_of_reach(detector, train_set, note)
+    return detector
+
+
+def _note_objects_out_of_reach(detector: Detector, train_set: DetectionDataset, note: Note) -> None:
+    """Say which objects no default box overlaps enough to be trained on them."""
+    boxes_xyxy, labels = relative_boxes(train_set)
+    recall = anchor_recall(
+        boxes_xyxy, relative_anchors(detector), labels=labels, class_names=train_set.class_names
+    )
+    rows = [row for row in recall.by_class if row.recall < ENOUGH_RECALL]
+    if recall.total.recall < ENOUGH_RECALL or rows:
+        missed = ", ".join(f"{1 - row.recall:.0%} of {row.name}" for row in rows[:6])
+        note(
+            f"no default box overlaps {1 - recall.total.recall:.0%} of the objects by half "
+            f"({missed}): boxes made for this data find such objects better (--anchors fit)"
+        )
+
+
+def default_boxes_of(model: Detector | ModelChoice) -> DefaultBoxes:
+    """The default boxes of a detector, or of the one that a choice stands for."""
+    if isinstance(model, ModelChoice):
+        if model.is_file:
+            model = checkpoint.rebuild(checkpoint.load_manifest(model.model))
+        else:
+            model = zoo.build(os.fspath(model.model), classes=["object"], size=model.size)
+    objective: Any = model.objective
+    boxes: DefaultBoxes = objective.default_boxes
+    return boxes
+
+
+def relative_anchors(detector: Detector) -> npt.NDArray[np.float64]:
+    """The detector's default boxes, `[A, 4]` xyxy relative to its input (0..1)."""
+    height, width = detector.preprocessing.size_hw
+    anchors = default_boxes_of(detector).boxes_xyxy.cpu().numpy()
+    return np.asarray(anchors, dtype=np.float64) / (width, height, width, height)
+
+
+def fitted_boxes(
+    detector: Detector, train_set: DetectionDataset
+) -> Sequence[Sequence[tuple[float, float]]]:
+    """Default boxes for the objects of `train_set`: per level (w, h) relative to the input."""
+    boxes = default_boxes_of(detector)
+    return fit_default_boxes(
+        train_set, boxes.grids, boxes.boxes_per_level, boxes.size_hw, boxes.sizes_wh
+    )
+
+
+def _from_zoo(choice: ModelChoice, train_set: DetectionDataset) -> Detector:
+    name = os.fspath(choice.model)
+    shape: dict[str, Any] = {
+        "classes": train_set.class_names, "size": choice.size, "width": choice.width
+    }  # fmt: skip
+    boxes = None
+    if choice.anchors == "fit":
+        boxes = fitted_boxes(zoo.build(name, **shape), train_set)
+    return zoo.build(name, **shape, pretrained=choice.pretrained or "none", default_boxes=boxes)
+
+
+def _from_checkpoint(choice: ModelChoice, train_set: DetectionDataset, note: Note) -> Detector:
+    for option, value in (("width", choice.width), ("pretrained", choice.pretrained)):
+        if value is not None:
+            raise InputError(
+                f"{option} cannot be chosen for a checkpoint, which has its own weights",
+                where=os.fspath(choice.model),
+                fix=f"leave {option} out, or train a model of the zoo",
+            )
+    detector = checkpoint.load(choice.model)
+    if set(detector.class_names) != set(train_set.class_names):
+        kept = [name for name in train_set.class_names if name in detector.class_names]
+        note(
+            f"the checkpoint finds {_listed(detector.class_names)}, the data has "
+            f"{_listed(train_set.class_names)}: its class head is replaced and learns "
+            + (f"anew, except for {_listed(kept)}" if kept else "anew")
+        )
+        detector = replace_classes(detector, train_set.class_names)
+    if choice.size is not None:
+        detector = _rebuilt(detector, size_hw=zoo.checked_size(choice.size))
+    if choice.anchors == "fit":
+        detector = _rebuilt(
+            detector, default_boxes=zoo.as_box_sizes(fitted_boxes(detector, train_set))
+        )
+    return detector
+
+
+def _rebuilt(detector: Detector, **changes: Any) -> Detector:
+    """The same weights under another input size or other default boxes."""
+    manifest = detector.manifest()
+    preprocessing = manifest.preprocessing
+    if "size_hw" in changes:
+        preprocessing = replace(preprocessing, size_hw=changes["size_hw"])
+    changed = checkpoint.rebuild(
+        replace(manifest, model=manifest.model | changes, preprocessing=preprocessing)
+    )
+    changed.load_state_dict(detector.state_dict())
+    return changed
+
+
+def _recipe_of(folder: RunFolder, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe of the run in `folder`, changed by what the user gave."""
+    saved = _saved_config(folder)["recipe"]
+    return Recipe.from_dict({**saved, **settings})
+
+
+def _detector_of(folder: RunFolder, choice: ModelChoice, train_set: DetectionDataset) -> Detector:
+    """The detector of the run in `folder`, as it was built; its weights come with the state."""
+    import json
+
+    manifest = Manifest.from_json(
+        json.dumps(_saved_config(folder)["model"]), where=str(folder.config)
+    )
+    name = manifest.model.get("name")
+    if not choice.is_file and name != os.fspath(choice.model):
+        raise InputError(
+            f"the run in this folder trains {name}, not {os.fspath(choice.model)}",
+            where=folder.path,
+            fix="give another --out, or resume with the run's own model",
+        )
+    if set(manifest.class_names) != set(train_set.class_names):
+        raise InputError(
+            f"the run in this folder learns {_listed(manifest.class_names)}, the data has "
+            f"{_listed(train_set.class_names)}",
+            where=folder.path,
+            fix="give the data that the run was started with",
+        )
+    return checkpoint.rebuild(manifest, where=folder.config)
+
+
+def _saved_config(folder: RunFolder) -> dict[str, Any]:
+    if not folder.config.is_file() or not folder.resume.is_file():
+        raise InputError(
+            "there is no run to resume in this folder",
+            where=folder.path,
+            fix="start it without --resume",
+        )
+    try:
+        content = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        return {"recipe": dict(content["recipe"]), "model": dict(content["model"])}
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise InputError(
+            "the run's config cannot be read", where=folder.config, fix="start the run anew"
+        ) from error
+
+
+def _test(best: Path, test_set: DetectionDataset | None, recipe: Recipe) -> dict[str, Any] | None:
+    if test_set is None:
+        return None
+    detector = checkpoint.load(best)
+    figures = evaluate(detector, test_set, batch_size=recipe.batch_size).to_dict()
+    return {name: figures[name] for name in FIGURES}
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from flyweight.core.errors import InputError
+from flyweight.core.preprocessing import Preprocessing
+from flyweight.data.records import DetectionDataset
+from flyweight.training.batches import (
+    Batch,
+    Draw,
+    EpochBatches,
+    TrainSamples,
+    collate,
+    make_loader,
+    read_batches,
+)
+from flyweight.transforms.presets import build_transform
+
+
+def loaded(
+    dataset: DetectionDataset, *, workers: int = 0, seed: int = 3, epoch: int = 0, first: int = 0
+) -> list[Batch]:
+    transform = build_transform("ssd", Preprocessing(size_hw=(48, 64)))
+    batches = EpochBatches(len(dataset), batch_size=4, seed=seed)
+    batches.start_at(epoch, first)
+    samples = TrainSamples(dataset, transform, seed=seed)
+    loader = make_loader(samples, batches, workers=workers, pin=False)
+    return list(read_batches(cast(Iterable[Any], loader)))
+
+
+def same(ours: list[Batch], theirs: list[Batch]) -> bool:
+    return len(ours) == len(theirs) and all(
+        torch.equal(a, b)
+        for x, y in zip(ours, theirs, strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
+
+
+def test_shapes_and_padding(train_set: DetectionDataset) -> None:
+    for batch in loaded(train_set):
+        assert batch.images.shape == (4, 48, 64, 3)
+        assert batch.images.dtype == torch.uint8
+        padded = batch.labels < 0
+        assert bool((batch.boxes_xyxy[padded] == 0).all())
+        sides = batch.boxes_xyxy[..., 2:] - batch.boxes_xyxy[..., :2]
+        assert bool((sides[~padded] > 0).all())
+        assert bool((batch.boxes_xyxy[..., 2] <= 64).all())
+
+
+def test_workers_change_nothing(train_set: DetectionDataset) -> None:
+    assert same(loaded(train_set, workers=2), loaded(train_set))
+
+
+def test_seed_and_epoch_change_everything(train_set: DetectionDataset) -> None:
+    first = loaded(train_set)
+    assert same(first, loaded(train_set))
+    assert not same(first, loaded(train_set, seed=4))
+    assert not same(first, loaded(train_set, epoch=1))
+
+
+def test_an_epoch_taken_up_in_the_middle(train_set: DetectionDataset) -> None:
+    assert same(loaded(train_set, epoch=2)[2:], loaded(train_set, epoch=2, first=2))
+
+
+def test_a_sample_does_not_depend_on_its_batch(train_set: DetectionDataset) -> None:
+    transform = build_transform("ssd", Preprocessing(size_hw=(48, 48)))
+    samples = TrainSamples(train_set, transform, seed=5)
+    image, boxes, labels, _ = samples.make(Draw(1, 7))
+    samples.make(Draw(1, 3))
+    again, boxes_again, labels_again, _ = samples.make(Draw(1, 7))
+    np.testing.assert_array_equal(image, again)
+    np.testing.assert_array_equal(boxes, boxes_again)
+    np.testing.assert_array_equal(labels, labels_again)
+    assert not np.array_equal(image, samples.make(Draw(2, 7))[0])
+
+
+@pytest.mark.parametrize(
+    ("size", "batch_size", "sizes"),
+    [(14, 4, [4, 4, 4]), (8, 4, [4, 4]), (3, 4, [3]), (4, 4, [4]), (5, 4, [4])],
+)
+def test_the_last_batch_goes_only_if_there_is_another(
+    size: int, batch_size: int, sizes: list[int]
+) -> None:
+    batches = EpochBatches(size, batch_size=batch_size, seed=0)
+    drawn = [[draw.record for draw in batch] for batch in batches]
+    assert [len(batch) for batch in drawn] == sizes
+    assert len(batches) == len(sizes)
+    flat = [record for batch in drawn for record in batch]
+    assert len(set(flat)) == len(flat)
+
+
+@pytest.mark.parametrize("size", [32, 37])
+def test_processes_share_what_one_with_the_whole_batch_takes(size: int) -> None:
+    alone = EpochBatches(size, batch_size=8, seed=1)
+    pair = [EpochBatches(size, batch_size=4, seed=1, rank=rank, world_size=2) for rank in range(2)]
+    together = [first + second for first, second in zip(*pair, strict=True)]
+    assert together == list(alone)
+
+
+def test_fewer_images_than_a_batch_are_shared_evenly() -> None:
+    shares = [
+        list(EpochBatches(5, batch_size=4, seed=1, rank=rank, world_size=2)) for rank in range(2)
+    ]
+    assert [[len(batch) for batch in share] for share in shares] == [[2], [2]]
+    tiny = [
+        list(EpochBatches(1, batch_size=4, seed=1, rank=rank, world_size=2)) for rank in range(2)
+    ]
+    assert tiny[0] == tiny[1] == [[Draw(0, 0)]]
+
+
+def test_crowds_are_no_targets(train_set: DetectionDataset) -> None:
+    record = train_set[0]
+    crowded = replace(
+        record,
+        boxes_xyxy=np.array([[0, 0, 20, 20], [5, 5, 30, 30]], np.float32),
+        labels=np.array([0, 1]),
+        crowd=np.array([True, False]),
+        difficult=np.zeros(2, bool),
+    )
+    transform = build_transform("none", Preprocessing(size_hw=record.size_hw))
+    dataset = replace(train_set, records=(crowded,))
+    _, boxes, labels, _ = TrainSamples(dataset, transform, seed=0).make(Draw(0, 0))
+    assert labels.tolist() == [1]
+    np.testing.assert_allclose(boxes, [[5, 5, 30, 30]])
+
+
+def test_a_batch_without_objects_has_a_slot() -> None:
+    empty = (np.zeros((8, 8, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), 0)
+    batch = collate([empty, empty])
+    assert isinstance(batch, Batch)
+    assert batch.labels.tolist() == [[-1], [-1]]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_one_line(
+    train_set: DetectionDataset, tmp_path: Path, workers: int
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff half a picture")
+    records = (*train_set.records[:3], replace(train_set[3], path=broken))
+    with pytest.raises(InputError, match=r"broken\.jpg") as caught:
+        loaded(replace(train_set, records=records), workers=workers)
+    assert "Traceback" not in str(caught.value)
+    assert caught.value.where == str(broken)

@@ -1,0 +1,1 @@
+"""Make a trained detector smaller or faster: fold, quantise, and the ledger of what it cost."""

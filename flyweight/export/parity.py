@@ -1,0 +1,156 @@
+"""Does an exported file say what the detector says? Checked, or the file is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from flyweight.core.detections import Detections
+from flyweight.core.errors import CheckError
+from flyweight.core.manifest import Thresholds
+from flyweight.core.nms import select_detections
+from flyweight.models.detectors import Detector
+from flyweight.runtime.predictor import stack_inputs
+from flyweight.runtime.session import Session
+
+# N images, A anchors, C classes
+
+Inputs = Sequence[npt.NDArray[np.uint8]]
+Dense = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+MAX_BOX_ERROR = 0.05
+MAX_SCORE_ERROR = 1e-3
+# Below this score nobody looks at a box: an int8 file's figures leave those out.
+SEEN_SCORE = 0.01
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The largest differences between an exported file and the detector it comes from.
+
+    Attributes:
+        max_box_error: input pixels, over all coordinates of the compared boxes.
+        max_score_error: over all anchors and classes.
+        images: how many were compared.
+    """
+
+    max_box_error: float
+    max_score_error: float
+    images: int
+
+    def check(self, where: str) -> None:
+        """Raise `CheckError` where fp32's limits do not hold (NaN never holds)."""
+        if self.max_box_error <= MAX_BOX_ERROR and self.max_score_error <= MAX_SCORE_ERROR:
+            return
+        raise CheckError(
+            f"the exported file does not say what the detector says: boxes differ by up to "
+            f"{self.max_box_error:.3g} px (limit {MAX_BOX_ERROR}), scores by up to "
+            f"{self.max_score_error:.3g} (limit {MAX_SCORE_ERROR}); no file was kept ({where})"
+        )
+
+
+def reference_outputs(detector: Detector, inputs: Inputs) -> list[Dense]:
+    """The detector's own `boxes [A, 4]` and `scores [A, C]` of each input `[h, w, 3]`."""
+    device = next(detector.parameters()).device
+    training = detector.training
+    detector.eval()
+    try:
+        with torch.inference_mode():
+            outputs = [detector(torch.from_numpy(image[None]).to(device)) for image in inputs]
+    finally:
+        detector.train(training)
+    return [(_to_numpy(boxes), _to_numpy(scores)) for boxes, scores in outputs]
+
+
+def _to_numpy(batch: torch.Tensor) -> npt.NDArray[np.float32]:
+    """The first of a batch."""
+    return batch[0].float().cpu().numpy()
+
+
+def compare(
+    references: Sequence[Dense],
+    session: Session,
+    inputs: Inputs,
+    *,
+    seen_only: bool = False,
+) -> Parity:
+    """Compare a session's dense outputs with the detector's on the same inputs.
+
+    Args:
+        references: of `reference_outputs`.
+        session: of a file with dense outputs.
+        inputs: uint8 `[h, w, 3]` each.
+        seen_only: only boxes that either side scores above `SEEN_SCORE`.
+    """
+    worst_box = worst_score = 0.0
+    for image, (boxes, scores) in zip(inputs, references, strict=True):
+        found_boxes, found_scores = session.run(stack_inputs([image], session.batch or 1))
+        box_errors = np.abs(found_boxes[0] - boxes).max(axis=1)
+        score_errors = np.abs(found_scores[0] - scores)
+        if seen_only:
+            seen = np.maximum(found_scores[0], scores).max(axis=1) > SEEN_SCORE
+            box_errors = box_errors[seen]
+        # np.max and not max(): a NaN must come through.
+        worst_box = float(np.max([worst_box, *box_errors.max(keepdims=True, initial=0.0)]))
+        worst_score = float(np.max([worst_score, score_errors.max()]))
+    return Parity(worst_box, worst_score, len(inputs))
+
+
+def compare_nms(dense: Session, session: Session, inputs: Inputs, thresholds: Thresholds) -> Parity:
+    """Compare a file that ends with NMS with numpy's NMS over the dense file's outputs.
+
+    Both run in the same runtime, so that they start from the same numbers.
+    """
+    worst_box = worst_score = 0.0
+    for image in inputs:
+        boxes, scores = dense.run(stack_inputs([image], dense.batch or 1))
+        expected = select_detections(
+            boxes[0],
+            scores[0],
+            score_threshold=thresholds.score,
+            iou_threshold=thresholds.iou,
+            candidates_per_class=thresholds.candidates_per_class,
+            max_detections=thresholds.max_detections,
+        )
+        out = session.run(stack_inputs([image], session.batch or 1))
+        kept = slice(int(out[3][0]))
+        found = Detections(out[0][0][kept], out[1][0][kept], out[2][0][kept])
+        box_error, score_error = _detection_errors(expected, found)
+        worst_box, worst_score = max(worst_box, box_error), max(worst_score, score_error)
+    return Parity(worst_box, worst_score, len(inputs))
+
+
+def _detection_errors(expected: Detections, found: Detections) -> tuple[float, float]:
+    """Largest box and score difference; infinite where a detection has no counterpart."""
+    if len(expected) != len(found):
+        return float("inf"), float("inf")
+    if len(expected) == 0:
+        return 0.0, 0.0
+    score_error = float(np.abs(expected.scores - found.scores).max())
+    # Equal scores may come in either order: the counterpart is the nearest box of the class.
+    distances = np.abs(expected.boxes_xyxy[:, None] - found.boxes_xyxy[None]).max(axis=2)
+    distances[expected.labels[:, None] != found.labels[None]] = np.inf
+    return float(distances.min(axis=1).max()), score_error
+
+
+def sample_inputs(
+    size_hw: tuple[int, int], *, count: int = 4, seed: int = 0
+) -> list[npt.NDArray[np.uint8]]:
+    """Smooth random pictures, uint8 `[h, w, 3]`: white noise would excite no feature at all."""
+    rng = np.random.default_rng(seed)
+    height, width = size_hw
+    inputs = []
+    for _ in range(count):
+        canvas = np.zeros((height, width, 3))
+        for cells in (3, 9, 27):
+            coarse = rng.normal(0, 1 / cells**0.5, (cells, cells, 3))
+            smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+            canvas += np.asarray(smooth, dtype=np.float64)
+        canvas = 128 + canvas * (64 / canvas.std())
+        inputs.append(np.clip(canvas, 0, 255).astype(np.uint8))
+    return inputs

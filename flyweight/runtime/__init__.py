@@ -1,0 +1,1 @@
+"""Run an exported file without torch: sessions, the predictor, sources of pictures, latency."""

@@ -1,0 +1,94 @@
+"""A small network written by hand as ONNX: a stem, a block with a residual, two heads, decoding."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+SIDE = 24
+ANCHORS = (SIDE // 4) ** 2
+CLASSES = 3
+
+
+@pytest.fixture
+def graph() -> onnx.ModelProto:
+    """Images uint8 `[1, 24, 24, 3]` to boxes `[1, 36, 4]` in pixels and scores `[1, 36, 3]`."""
+    rng = np.random.default_rng(1)
+    constants = {
+        "scale": np.array(1 / 64, np.float32),
+        "low": np.array(0, np.float32),
+        "six": np.array(6, np.float32),
+        "minus_two": np.array(-2, np.float32),
+        "rows4": np.array([1, ANCHORS, 4], np.int64),
+        "rows3": np.array([1, ANCHORS, CLASSES], np.int64),
+        "eight": np.array(8, np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["float", "scale"], ["scaled"], "scaling"),
+        helper.make_node("Add", ["scaled", "minus_two"], ["shifted"], "shift"),
+        helper.make_node("Transpose", ["shifted"], ["nchw"], "to_nchw", perm=[0, 3, 1, 2]),
+    ]
+
+    def conv(name: str, source: str, shape: tuple[int, ...], stride: int = 1) -> None:
+        groups = shape[0] if shape[1] == 1 and shape[0] > 1 else 1
+        spread = 1.5 / np.sqrt(np.prod(shape[1:]))
+        constants[f"{name}_w"] = rng.normal(0, spread, shape).astype(np.float32)
+        constants[f"{name}_b"] = rng.normal(0, 0.2, shape[0]).astype(np.float32)
+        pad = shape[2] // 2
+        nodes.append(
+            helper.make_node(
+                "Conv",
+                [source, f"{name}_w", f"{name}_b"],
+                [name],
+                name,
+                kernel_shape=shape[2:],
+                strides=[stride] * 2,
+                pads=[pad] * 4,
+                group=groups,
+            )
+        )
+
+    conv("stem", "nchw", (8, 3, 3, 3), 2)
+    nodes.append(helper.make_node("Clip", ["stem", "low", "six"], ["stem6"], "stem_act"))
+    conv("depthwise", "stem6", (8, 1, 3, 3), 2)
+    nodes.append(helper.make_node("Relu", ["depthwise"], ["depthwise0"], "depthwise_act"))
+    conv("expand", "depthwise0", (8, 8, 1, 1))
+    nodes.append(helper.make_node("Add", ["expand", "depthwise0"], ["block"], "residual"))
+    conv("deltas", "block", (4, 8, 1, 1))
+    conv("logits", "block", (CLASSES, 8, 1, 1))
+    for name, rows in (("deltas", "rows4"), ("logits", "rows3")):
+        nodes.append(
+            helper.make_node("Transpose", [name], [f"{name}_nhwc"], f"{name}_t", perm=[0, 2, 3, 1])
+        )
+        nodes.append(
+            helper.make_node("Reshape", [f"{name}_nhwc", rows], [f"{name}_rows"], f"{name}_r")
+        )
+    nodes.append(helper.make_node("Softmax", ["logits_rows"], ["scores"], "softmax", axis=-1))
+    nodes.append(helper.make_node("Mul", ["deltas_rows", "eight"], ["large"], "decode_mul"))
+    nodes.append(helper.make_node("Add", ["large", "eight"], ["boxes"], "decode_add"))
+    made = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, [1, SIDE, SIDE, 3])],
+        [
+            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [1, ANCHORS, 4]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, ANCHORS, CLASSES]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    model.metadata_props.add(key="flyweight", value="kept")
+    onnx.checker.check_model(model)
+    return model
+
+
+@pytest.fixture
+def batches() -> list[np.ndarray]:
+    """Twelve smooth pictures in batches of four."""
+    rng = np.random.default_rng(2)
+    coarse = rng.integers(0, 256, (12, 4, 4, 3), dtype=np.uint8)
+    images = coarse.repeat(SIDE // 4, axis=1).repeat(SIDE // 4, axis=2)
+    return [images[start : start + 4] for start in range(0, 12, 4)]

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from flyweight.compression.fold import fold, unfolded_norms
+from flyweight.models.detectors import ZOO, build, load, save
+
+
+def lively(module: nn.Module, seed: int = 0) -> nn.Module:
+    """`module` with BatchNorms that do something."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        return torch.rand(like.shape, generator=generator, dtype=like.dtype) * (high - low) + low
+
+    with torch.no_grad():
+        for norm in module.modules():
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
+                norm.running_mean.copy_(uniform(norm.running_mean, -0.5, 0.5))
+                norm.running_var.copy_(uniform(norm.running_var, 0.3, 2))
+                if norm.affine:
+                    norm.weight.copy_(uniform(norm.weight, 0.5, 1.5))
+                    norm.bias.copy_(uniform(norm.bias, -0.5, 0.5))
+    return module.eval()
+
+
+CASES = {
+    "conv": (nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), (2, 3, 9, 9)),
+    "conv without bias": (
+        nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8, eps=0.1), nn.ReLU6()),
+        (2, 3, 9, 9),
+    ),
+    "depthwise": (
+        nn.Sequential(nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.BatchNorm2d(8)),
+        (2, 8, 9, 9),
+    ),
+    "norm without weights": (
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8, affine=False)),
+        (2, 3, 5, 5),
+    ),
+    "conv in one dimension": (
+        nn.Sequential(nn.Conv1d(3, 8, 3), nn.BatchNorm1d(8)),
+        (2, 3, 9),
+    ),
+    "linear": (nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU()), (5, 6)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_function_stays_and_the_norm_goes(case: str) -> None:
+    original, shape = CASES[case]
+    lively(original.double())
+    weights = {name: value.clone() for name, value in original.state_dict().items()}
+    folded = fold(original)
+    assert unfolded_norms(folded) == []
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    torch.testing.assert_close(folded(x), original(x), rtol=1e-12, atol=1e-12)
+    assert unfolded_norms(original) == ["1"]
+    for name, value in original.state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
+
+
+def test_weights_are_those_of_torch() -> None:
+    pair = lively(nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6)))
+    expected = fuse_conv_bn_eval(pair[0], pair[1])
+    folded = fold(pair)
+    torch.testing.assert_close(folded[0].weight, expected.weight, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(folded[0].bias, expected.bias, rtol=1e-6, atol=1e-7)
+
+
+def test_what_cannot_be_folded_stays() -> None:
+    conv = nn.Conv2d(3, 3, 1)
+    shared = nn.Sequential(
+        nn.Sequential(conv, nn.BatchNorm2d(3)), nn.Sequential(conv, nn.BatchNorm2d(3))
+    )
+    first = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.ReLU(), nn.BatchNorm2d(3))
+    batch_only = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False))
+    for module, left in ((shared, ["0.1", "1.1"]), (first, ["0", "3"]), (batch_only, ["1"])):
+        lively(module) if module is not batch_only else module.eval()
+        folded = fold(module)
+        assert unfolded_norms(folded) == left
+        x = torch.randn(2, 3, 4, 4)
+        torch.testing.assert_close(folded(x), module(x))
+
+
+def test_channels_last_weights_stay_so() -> None:
+    pair = lively(nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6)))
+    folded = fold(pair.to(memory_format=torch.channels_last))
+    assert folded[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_folded_detector_says_the_same_and_reloads(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    detector = build(name, classes=["a", "b"], size=64, width=0.25)
+    lively(detector)
+    folded = fold(detector)
+    assert folded.config.folded
+    assert not detector.config.folded
+    assert unfolded_norms(folded) == []
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        boxes, scores = detector(images)
+        found_boxes, found_scores = folded(images)
+    assert boxes.std() > 0.1
+    torch.testing.assert_close(found_boxes, boxes, rtol=1e-4, atol=2e-3)
+    torch.testing.assert_close(found_scores, scores, rtol=1e-4, atol=1e-5)
+    save(folded, tmp_path / "folded.safetensors")
+    reloaded = load(tmp_path / "folded.safetensors")
+    assert unfolded_norms(reloaded) == []
+    with torch.inference_mode():
+        torch.testing.assert_close(reloaded(images)[0], found_boxes, rtol=0, atol=1e-4)

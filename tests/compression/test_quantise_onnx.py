@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+from flyweight.compression.quantise_onnx import (
+    calibrate,
+    find_sensitive,
+    quantise_onnx,
+    quantised_nodes,
+)
+from flyweight.core.errors import InputError
+
+
+def run(model: onnx.ModelProto, image: np.ndarray, *names: str) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(list(names) or ["boxes", "scores"], {"images": image})
+
+
+def is_int8(model: onnx.ModelProto, conv: str) -> bool:
+    """Whether the weights of `conv` come through a DequantizeLinear."""
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    node = next(node for node in model.graph.node if node.name == conv)
+    return makers.get(node.input[1]) == "DequantizeLinear"
+
+
+def test_int8_says_nearly_the_same(graph: onnx.ModelProto, batches: list[np.ndarray]) -> None:
+    original = graph.SerializeToString()
+    quantised = quantise_onnx(graph, calibrate(graph, batches))
+    onnx.checker.check_model(quantised)
+    assert graph.SerializeToString() == original
+    assert quantised.metadata_props[0].value == "kept"
+    boxes, scores = run(graph, batches[0][:1])
+    found_boxes, found_scores = run(quantised, batches[0][:1])
+    assert 0 < np.abs(found_scores - scores).max() < 0.1
+    assert np.abs(found_boxes - boxes).max() < 0.1 * np.abs(boxes).max()
+
+
+def test_only_the_network_is_quantised(graph: onnx.ModelProto) -> None:
+    """Neither the normalisation before the first convolution, nor the decoding after the last."""
+    assert quantised_nodes(graph) == [
+        "stem",
+        "stem_act",
+        "depthwise",
+        "depthwise_act",
+        "expand",
+        "residual",
+        "deltas",
+        "logits",
+    ]
+
+
+def test_weights_have_seven_bits_a_channel(
+    graph: onnx.ModelProto, batches: list[np.ndarray]
+) -> None:
+    """So that two products with uint8 fit in 16 bits: 2 * 255 * 64 < 32768."""
+    quantised = quantise_onnx(graph, calibrate(graph, batches))
+    weights = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in quantised.graph.initializer
+        if tensor.name.endswith("_w_quantized")
+    }
+    assert len(weights) == 5
+    for name, values in weights.items():
+        assert values.dtype == np.int8, name
+        # Each channel uses its own full range.
+        assert (np.abs(values.astype(int)).reshape(len(values), -1).max(axis=1) >= 63).all(), name
+        assert np.abs(values.astype(int)).max() <= 64, name
+
+
+def test_calibration_sees_the_extremes(graph: onnx.ModelProto, batches: list[np.ndarray]) -> None:
+    ranges = calibrate(graph, batches)
+    watched = onnx.ModelProto()
+    watched.CopyFrom(graph)
+    watched.graph.output.add(name="block")
+    values = [run(watched, image[None], "block")[0] for batch in batches for image in batch]
+    assert ranges["block"] == (float(np.min(values)), float(np.max(values)))
+    with pytest.raises(InputError, match="no pictures"):
+        calibrate(graph, [])
+
+
+def test_what_is_kept_stays_in_float(graph: onnx.ModelProto, batches: list[np.ndarray]) -> None:
+    quantised = quantise_onnx(graph, calibrate(graph, batches), keep_float=["logits", "stem"])
+    states = {name: is_int8(quantised, name) for name in ("stem", "depthwise", "logits", "deltas")}
+    assert states == {"stem": False, "depthwise": True, "logits": False, "deltas": True}
+
+
+def test_the_convolution_with_an_outlier_is_the_most_sensitive(
+    graph: onnx.ModelProto, batches: list[np.ndarray]
+) -> None:
+    """One huge output that the next layer ignores takes the whole range from the others."""
+    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
+    bias = numpy_helper.to_array(tensors["expand_b"]).copy()
+    bias[5] = 2000.0
+    tensors["expand_b"].CopyFrom(numpy_helper.from_array(bias, "expand_b"))
+    for name in ("deltas_w", "logits_w"):
+        weight = numpy_helper.to_array(tensors[name]).copy()
+        weight[:, 5] = 0
+        tensors[name].CopyFrom(numpy_helper.from_array(weight, name))
+    ranges = calibrate(graph, batches)
+    ranked = find_sensitive(graph, ranges, batches[:1])
+    assert len(ranked) == 5
+    # "expand" writes the range, the two heads read it.
+    assert {each.node for each in ranked[:3]} == {"expand", "deltas", "logits"}
+    assert ranked[2].total > 5 * ranked[3].total
+
+    def score_error(model: onnx.ModelProto) -> float:
+        scores = run(graph, batches[0][:1], "scores")[0]
+        return float(np.abs(run(model, batches[0][:1], "scores")[0] - scores).max())
+
+    kept = [each.node for each in ranked[:3]]
+    assert score_error(quantise_onnx(graph, ranges, keep_float=kept)) < 0.3 * score_error(
+        quantise_onnx(graph, ranges)
+    )
+
+
+def test_it_is_silent(
+    graph: onnx.ModelProto, batches: list[np.ndarray], capfd: pytest.CaptureFixture[str]
+) -> None:
+    quantise_onnx(graph, calibrate(graph, batches))
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flyweight.core.errors import CheckError
+from flyweight.core.manifest import Thresholds
+from flyweight.export.parity import Parity, compare, compare_nms, sample_inputs
+
+
+class Scripted:
+    """A session that says what it is told to."""
+
+    batch = 1
+
+    def __init__(self, *outputs: Any) -> None:
+        self.answer = outputs
+
+    def run(self, _: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(np.asarray(output)[None] for output in self.answer)
+
+
+BOXES = np.array([[0, 0, 10, 10], [5, 5, 30, 20]], np.float32)
+SCORES = np.array([[0.9, 0.0], [0.0, 0.005]], np.float32)
+IMAGE = [np.zeros((8, 8, 3), np.uint8)]
+
+
+def test_the_largest_errors_are_found() -> None:
+    boxes, scores = BOXES.copy(), SCORES.copy()
+    boxes[1, 2] += 0.25
+    scores[0, 1] -= 0.125
+    session: Any = Scripted(boxes, scores)
+    assert compare([(BOXES, SCORES)], session, IMAGE) == Parity(0.25, 0.125, 1)
+    # The second box scores below what anybody looks at.
+    assert compare([(BOXES, SCORES)], session, IMAGE, seen_only=True).max_box_error == 0
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_nan_is_never_within_the_limits(which: int) -> None:
+    outputs = [BOXES.copy(), SCORES.copy()]
+    outputs[which][0, 0] = np.nan
+    session: Any = Scripted(*outputs)
+    with pytest.raises(CheckError):
+        compare([(BOXES, SCORES)], session, IMAGE).check("model.onnx")
+
+
+def test_limits() -> None:
+    Parity(0.05, 0.001, 1).check("model.onnx")
+    for parity in (Parity(0.06, 0, 1), Parity(0, 0.0011, 1)):
+        with pytest.raises(CheckError, match=r"model\.onnx"):
+            parity.check("model.onnx")
+
+
+def test_detections_that_are_missing_or_of_another_class_do_not_pass() -> None:
+    dense: Any = Scripted(BOXES, SCORES)
+    thresholds = Thresholds(score=0.001)
+
+    def nms(labels: list[int], count: int) -> Any:
+        return Scripted(BOXES, [0.9, 0.005], labels, count)
+
+    assert compare_nms(dense, nms([0, 1], 2), IMAGE, thresholds) == Parity(0, 0, 1)
+    assert compare_nms(dense, nms([0, 0], 2), IMAGE, thresholds).max_box_error == np.inf
+    assert compare_nms(dense, nms([0, 1], 1), IMAGE, thresholds).max_box_error == np.inf
+
+
+def test_samples_are_smooth_and_seeded() -> None:
+    first, second = sample_inputs((40, 60), count=2), sample_inputs((40, 60), count=2)
+    np.testing.assert_array_equal(first, second)
+    assert first[0].shape == (40, 60, 3)
+    steps = np.abs(np.diff(first[0].astype(int), axis=1)).mean()
+    assert 1 < steps < 25 < first[0].std()

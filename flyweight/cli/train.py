@@ -1,0 +1,164 @@
+"""`flyweight train`: labelled images in, a run folder with the best checkpoint out."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flyweight.cli.options import Data, Debug, Json
+from flyweight.cli.output import figure, note, result
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a model (see: flyweight models), or a .safetensors file to go on from.",
+        metavar="NAME|FILE",
+    ),
+]
+Out = Annotated[Path, typer.Option(help="Folder of the run.", metavar="RUN")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training images. [default: 100]")]
+Size = Annotated[int | None, typer.Option(help="Side of the input, pixels. [default: the model's]")]
+Width = Annotated[float | None, typer.Option(help="Channel multiplier. [default: the model's]")]
+Batch = Annotated[int | None, typer.Option(help="Images of one step. [default: 16]")]
+LearningRate = Annotated[float | None, typer.Option(help="The highest. [default: 0.001]")]
+Optimizer = Annotated[str | None, typer.Option(help="[default: adamw]", metavar="adamw|sgd")]
+Seed = Annotated[int | None, typer.Option(help="Start of every random number. [default: 0]")]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(help="Weights of the backbone. [default: none]", metavar="imagenet|FILE|none"),
+]
+Freeze = Annotated[
+    int | None,
+    typer.Option(
+        help="Stages of the backbone that stay as they are. "
+        "[default: 2 with pretrained weights, else 0]"
+    ),
+]
+Anchors = Annotated[
+    str | None,
+    typer.Option(
+        help="Default boxes: as published, or fitted to the data. [default: published]",
+        metavar="published|fit",
+    ),
+]
+Augmentation = Annotated[
+    str | None, typer.Option(help="[default: ssd]", metavar="ssd|ssdlite|none")
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(help="Stop after so many epochs without a better AP; 0: never. [default: 0]"),
+]
+EvalEvery = Annotated[
+    int | None, typer.Option(help="Epochs between evaluations. [default: so that they cost little]")
+]
+TrainDevice = Annotated[
+    str | None, typer.Option(help="[default: auto]", metavar="auto|cpu|cuda|cuda:1|mps")
+]
+Precision = Annotated[str | None, typer.Option(help="[default: fp32]", metavar="fp32|bf16")]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes that read images. [default: by device]")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
+
+
+def train(
+    model: Model,
+    data: Data,
+    out: Out,
+    epochs: Epochs = None,
+    size: Size = None,
+    width: Width = None,
+    batch: Batch = None,
+    lr: LearningRate = None,
+    optimizer: Optimizer = None,
+    seed: Seed = None,
+    pretrained: Pretrained = None,
+    freeze: Freeze = None,
+    anchors: Anchors = None,
+    augmentation: Augmentation = None,
+    patience: Patience = None,
+    eval_every: EvalEvery = None,
+    device: TrainDevice = None,
+    precision: Precision = None,
+    workers: Workers = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a detector on your own labelled images.
+
+    Trains on the split `train`, chooses the best weights on `val` (a part of `train` is set aside
+    where there is none) and reports on `test` where there is one.
+    """
+    with result(as_json=json) as show:
+        from flyweight.core.errors import InputError
+        from flyweight.training.run import train_on_folder
+
+        if precision is not None and precision not in PRECISIONS:
+            raise InputError(f"unknown precision '{precision}'", fix="choose fp32 or bf16")
+        given: dict[str, Any] = {
+            "epochs": epochs,
+            "batch_size": batch,
+            "lr": lr,
+            "optimizer": optimizer,
+            "seed": seed,
+            "augmentation": augmentation,
+            "freeze_backbone_stages": freeze,
+            "patience": patience,
+            "eval_every": eval_every,
+            "device": device,
+            "precision": None if precision is None else PRECISIONS[precision],
+            "workers": workers,
+        }
+        trained = train_on_folder(
+            model,
+            data,
+            out,
+            size=size,
+            width=width,
+            pretrained=pretrained,
+            anchors=anchors,
+            resume=resume,
+            overwrite=overwrite,
+            note=lambda text: note(f"note: {text}"),
+            resume_command=_resume_command(),
+            **{name: value for name, value in given.items() if value is not None},
+        )
+        content = trained.to_dict()
+        show(content, lambda console: _render(console, content))
+
+
+def _resume_command() -> str:
+    """The user's own command line, which goes on with the run."""
+    words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+    return shlex.join(["flyweight", *words, "--resume"])
+
+
+def _render(console: Console, content: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(title="average precision of the best checkpoint")
+    for column in ("images", "AP", "AP50", "AP75"):
+        table.add_column(column, justify="left" if column == "images" else "right")
+    for name, figures in (("val", content["metrics"]), ("test", content["test_metrics"])):
+        if figures is not None:
+            table.add_row(name, *(figure(figures[key]) for key in ("AP", "AP50", "AP75")))
+    console.print(table)
+    console.print(f"checkpoint  {content['checkpoint']}")
+    report = Path(content["run"]) / "report.html"
+    if report.is_file():
+        console.print(f"report      {report}")
+    console.print(f"speed       {content['images_per_second']:.1f} images/s")
+    console.print(f"next        flyweight export {content['checkpoint']} --to onnx --out exported")

@@ -26,7 +26,7 @@ demo: setup  ## draw sample cards, train a detector, shrink it, run it (minutes)
 	$(BIN)/flyweight demo --out $(DEMO)
 
 test: setup  ## run the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 check: setup  ## style, types and the floors of the house
 	$(BIN)/ruff check .

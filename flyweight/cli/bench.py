@@ -24,7 +24,7 @@ Files = Annotated[
     list[Path], typer.Argument(help="Files .onnx, .xml or .safetensors.", metavar="FILE...")
 ]
 ImageOption = Annotated[
-    Path | None, typer.Option(help="A picture. [default: a sample scene]", metavar="FILE")
+    Path | None, typer.Option(help="A picture. (default: a sample scene)", metavar="FILE")
 ]
 Repeats = Annotated[int, typer.Option(min=1, help="Runs of each; the median counts.")]
 

@@ -26,7 +26,7 @@ ENOUGH_RECALL = 0.9
 Folder = Annotated[
     Path, typer.Argument(help="Folder of a COCO, VOC or YOLO data set.", metavar="DIR")
 ]
-Split = Annotated[str | None, typer.Option(help="train, val or test. [default: all]")]
+Split = Annotated[str | None, typer.Option(help="train, val or test. (default: all)")]
 Images = Annotated[
     bool, typer.Option("--images/--no-images", help="Read every image, or only look for it.")
 ]
@@ -38,7 +38,7 @@ Model = Annotated[
         metavar="NAME|FILE",
     ),
 ]
-Size = Annotated[int | None, typer.Option(min=32, help="Side of that input. [default: 320]")]
+Size = Annotated[int | None, typer.Option(min=32, help="Side of that input. (default: 320)")]
 To = Annotated[str, typer.Option(help="Format to write.", metavar="coco|voc|yolo")]
 Out = Annotated[Path, typer.Option(help="A new folder.", metavar="DIR")]
 Link = Annotated[bool, typer.Option("--link", help="Hard-link the images where possible.")]

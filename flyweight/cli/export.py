@@ -30,7 +30,7 @@ ExportData = Annotated[
 Nms = Annotated[bool, typer.Option("--nms", help="Put non-maximum suppression into the graph.")]
 Batch = Annotated[str, typer.Option(help="Images of one run of the file.", metavar="1|dynamic")]
 Name = Annotated[
-    str | None, typer.Option(help="Of the files, without suffix. [default: the checkpoint's]")
+    str | None, typer.Option(help="Of the files, without suffix. (default: the checkpoint's)")
 ]
 
 

@@ -18,6 +18,6 @@ ModelFile = Annotated[
 Data = Annotated[Path, typer.Option(help="Folder of a COCO, VOC or YOLO data set.", metavar="DIR")]
 Runtime = Annotated[str | None, typer.Option(help="onnxruntime or openvino, for an .onnx file.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads of the network. [default: all cores]")
+    int | None, typer.Option(min=1, help="Threads of the network. (default: all cores)")
 ]
 Device = Annotated[str, typer.Option(help="Of a checkpoint: cpu, cuda, cuda:1 or mps.")]

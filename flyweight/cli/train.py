@@ -26,47 +26,47 @@ Model = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder of the run.", metavar="RUN")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training images. [default: 100]")]
-Size = Annotated[int | None, typer.Option(help="Side of the input, pixels. [default: the model's]")]
-Width = Annotated[float | None, typer.Option(help="Channel multiplier. [default: the model's]")]
-Batch = Annotated[int | None, typer.Option(help="Images of one step. [default: 16]")]
-LearningRate = Annotated[float | None, typer.Option(help="The highest. [default: 0.001]")]
-Optimizer = Annotated[str | None, typer.Option(help="[default: adamw]", metavar="adamw|sgd")]
-Seed = Annotated[int | None, typer.Option(help="Start of every random number. [default: 0]")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training images. (default: 100)")]
+Size = Annotated[int | None, typer.Option(help="Side of the input, pixels. (default: the model's)")]
+Width = Annotated[float | None, typer.Option(help="Channel multiplier. (default: the model's)")]
+Batch = Annotated[int | None, typer.Option(help="Images of one step. (default: 16)")]
+LearningRate = Annotated[float | None, typer.Option(help="The highest. (default: 0.001)")]
+Optimizer = Annotated[str | None, typer.Option(help="(default: adamw)", metavar="adamw|sgd")]
+Seed = Annotated[int | None, typer.Option(help="Start of every random number. (default: 0)")]
 Pretrained = Annotated[
     str | None,
-    typer.Option(help="Weights of the backbone. [default: none]", metavar="imagenet|FILE|none"),
+    typer.Option(help="Weights of the backbone. (default: none)", metavar="imagenet|FILE|none"),
 ]
 Freeze = Annotated[
     int | None,
     typer.Option(
         help="Stages of the backbone that stay as they are. "
-        "[default: 2 with pretrained weights, else 0]"
+        " (default: 2 with pretrained weights, else 0)"
     ),
 ]
 Anchors = Annotated[
     str | None,
     typer.Option(
-        help="Default boxes: as published, or fitted to the data. [default: published]",
+        help="Default boxes: as published, or fitted to the data. (default: published)",
         metavar="published|fit",
     ),
 ]
 Augmentation = Annotated[
-    str | None, typer.Option(help="[default: ssd]", metavar="ssd|ssdlite|none")
+    str | None, typer.Option(help="(default: ssd)", metavar="ssd|ssdlite|none")
 ]
 Patience = Annotated[
     int | None,
-    typer.Option(help="Stop after so many epochs without a better AP; 0: never. [default: 0]"),
+    typer.Option(help="Stop after so many epochs without a better AP; 0: never. (default: 0)"),
 ]
 EvalEvery = Annotated[
-    int | None, typer.Option(help="Epochs between evaluations. [default: so that they cost little]")
+    int | None, typer.Option(help="Epochs between evaluations. (default: so that they cost little)")
 ]
 TrainDevice = Annotated[
-    str | None, typer.Option(help="[default: auto]", metavar="auto|cpu|cuda|cuda:1|mps")
+    str | None, typer.Option(help="(default: auto)", metavar="auto|cpu|cuda|cuda:1|mps")
 ]
-Precision = Annotated[str | None, typer.Option(help="[default: fp32]", metavar="fp32|bf16")]
+Precision = Annotated[str | None, typer.Option(help="(default: fp32)", metavar="fp32|bf16")]
 Workers = Annotated[
-    int | None, typer.Option(help="Processes that read images. [default: by device]")
+    int | None, typer.Option(help="Processes that read images. (default: by device)")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
@@ -99,8 +99,8 @@ def train(
 ) -> None:
     """Train a detector on your own labelled images.
 
-    Trains on the split `train`, chooses the best weights on `val` (a part of `train` is set aside
-    where there is none) and reports on `test` where there is one.
+    Trains on the split train and chooses the best weights on val.
+    Without a val split, a part of train is set aside. Reports on test, where there is one.
     """
     with result(as_json=json) as show:
         from flyweight.core.errors import InputError

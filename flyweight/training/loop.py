@@ -314,7 +314,8 @@ class Run:
         asked = stop.made
         if self.fabric.world_size > 1:
             # all processes must leave after the same step, or the others would wait for ever
-            if self.batches_done % self.recipe.log_every:
+            last = self.batches_done == self.steps_per_epoch
+            if self.batches_done % self.recipe.log_every and not last:
                 return
             flag = torch.tensor(float(asked), device=self.fabric.device)
             total = self.fabric.all_reduce(flag, reduce_op="sum")

@@ -356,6 +356,15 @@ def _detector_of(folder: RunFolder, choice: ModelChoice, train_set: DetectionDat
             where=folder.path,
             fix="give another --out, or resume with the run's own model",
         )
+    own = {"size": manifest.preprocessing.size_hw, "width": manifest.model.get("width")}
+    asked = {"size": choice.size and zoo.checked_size(choice.size), "width": choice.width}
+    for option, value in asked.items():
+        if value is not None and value != own[option]:
+            raise InputError(
+                f"the run in this folder was started with {option} {own[option]}, not {value}",
+                where=folder.path,
+                fix=f"leave {option} out, or give another --out",
+            )
     if set(manifest.class_names) != set(train_set.class_names):
         raise InputError(
             f"the run in this folder learns {_listed(manifest.class_names)}, the data has "

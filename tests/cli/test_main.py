@@ -76,7 +76,7 @@ def test_without_a_verb_the_help_is_shown(
     out, err = capfd.readouterr()
     assert ended.value.code == 0
     assert "Usage" in out + err
-    assert "error" not in out + err
+    assert "error:" not in out + err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,6 +86,19 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.strip() == __version__
+
+
+def test_a_package_that_is_missing_is_named_with_how_to_install_it() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from flyweight.cli.main import main; main(['models'])"
+    )
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stderr.startswith("error: this needs the package 'torch'")
+    assert "pip install 'flyweight[train]'" in ended.stderr
 
 
 def test_a_fault_of_our_own_is_one_line_too(

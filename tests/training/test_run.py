@@ -187,6 +187,8 @@ def test_resuming_takes_model_and_settings_from_the_run(
     other = "ssdlite320_mobilenet_v2"
     with pytest.raises(InputError, match=f"trains {NAME}, not {other}"):
         train_on_folder(other, root, out, resume=True, progress=False)
+    with pytest.raises(InputError, match="size"):
+        train_on_folder(NAME, root, out, resume=True, size=96, progress=False)
     with pytest.raises(InputError, match="lr"):
         train_on_folder(NAME, root, out, resume=True, lr=1e-4, progress=False)
     renamed = replace(tiny_set, class_names=("cup", "key"))
@@ -203,3 +205,27 @@ def test_unknown_settings_are_refused_before_anything_is_made(tmp_path: Path) ->
     with pytest.raises(InputError, match="anchors"):
         train_on_folder(NAME, tmp_path, tmp_path / "run", anchors="guess")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "given", "expected"),
+    [("none", {}, 0), ("file", {}, 2), ("file", {"freeze_backbone_stages": 0}, 0)],
+)
+def test_pretrained_weights_stay_in_the_first_stages(
+    tiny_set: DetectionDataset,
+    tiny_file: Path,
+    tmp_path: Path,
+    pretrained: str,
+    given: dict[str, int],
+    expected: int,
+) -> None:
+    data = tmp_path / "data"
+    save_dataset({"train": tiny_set, "val": tiny_set}, data, data_format="coco")
+    source = tiny_file if pretrained == "file" else "none"
+    options = {**SHAPE, **QUICK, **given, "epochs": 1, "augmentation": "none"}
+    run = train_on_folder(NAME, data, tmp_path / "run", pretrained=source, **options)
+    assert run.recipe["freeze_backbone_stages"] == expected
+    before = checkpoint.load(tiny_file).state_dict()
+    after = checkpoint.load(run.checkpoint).state_dict()
+    stem = next(name for name in after if "backbone" in name and name.endswith("conv.weight"))
+    assert torch.equal(before[stem], after[stem]) == (expected > 0)

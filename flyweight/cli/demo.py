@@ -48,7 +48,7 @@ class Plan:
     test: int = 100
     size: int = 256
     width: float | None = None
-    epochs: int = 12
+    epochs: int = 9
     batch_size: int = 16
     lr: float = 1e-3
     seed: int = 0

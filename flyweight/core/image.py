@@ -108,18 +108,21 @@ def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
 def write_image(path: str | os.PathLike[str], image: Image) -> None:
     """Write RGB uint8 `[H, W, 3]`; the suffix of `path` chooses the format (JPEG at quality 92)."""
     with write_atomically(path) as temporary:
-        if not cv2.imwrite(
-            str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
-        ):
+        options = _jpeg_quality(temporary.suffix, 92)
+        if not cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options):
             raise InputError("the picture cannot be written", where=path, fix="use .jpg or .png")
 
 
 def encode_image(image: Image, *, suffix: str = ".jpg", quality: int = 88) -> bytes:
     """RGB uint8 `[H, W, 3]` as the bytes of a picture file."""
-    encoded = cv2.imencode(
-        suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )[1]
-    return encoded.tobytes()
+    options = _jpeg_quality(suffix, quality)
+    return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+
+
+def _jpeg_quality(suffix: str, quality: int) -> list[int]:
+    """OpenCV's writing options; it complains where a format is given another's."""
+    is_jpeg = suffix.lower() in (".jpg", ".jpeg", ".jfif")
+    return [cv2.IMWRITE_JPEG_QUALITY, quality] if is_jpeg else []
 
 
 def _read_bytes(path: Path) -> bytes:

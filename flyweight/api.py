@@ -1,4 +1,4 @@
-"""The Python side of the command line: `import flyweight as fw`, then `fw.load`, `fw.train` and so on.
+"""The Python side of the command line: `import flyweight as fw`, then `fw.load`, `fw.train` ...
 
 Each function does what the verb of its name does, on the same functions of the rooms below.
 """

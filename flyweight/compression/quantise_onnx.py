@@ -118,7 +118,10 @@ def quantised_nodes(model: onnx.ModelProto) -> list[str]:
 
 
 def calibrate(model: onnx.ModelProto, batches: Batches, *, threads: int = 0) -> Ranges:
-    """The lowest and highest value of every tensor around a convolution, over all `batches`.
+    """The lowest and highest value of every tensor around a convolution, mean over the pictures.
+
+    The mean of each picture's extremes, since the one rare spike that sets the extremes of all
+    would take steps from every other value.
 
     Args:
         model: the fp32 graph.
@@ -127,16 +130,18 @@ def calibrate(model: onnx.ModelProto, batches: Batches, *, threads: int = 0) -> 
     """
     names = _tensors_to_watch(model)
     session = _open(model, names, threads)
-    lows = np.full(len(names), np.inf)
-    highs = np.full(len(names), -np.inf)
+    lows, highs = np.zeros(len(names)), np.zeros(len(names))
+    seen = 0
     for image in single_images(batches):
         values = session.run(names, {"images": image})
-        lows = np.minimum(lows, [value.min() for value in values])
-        highs = np.maximum(highs, [value.max() for value in values])
-    if not np.isfinite(lows).all():
+        lows += [value.min() for value in values]
+        highs += [value.max() for value in values]
+        seen += 1
+    if seen == 0:
         raise InputError("no pictures to calibrate on", fix="give a data set with images")
     return {
-        name: (float(low), float(high)) for name, low, high in zip(names, lows, highs, strict=True)
+        name: (float(low), float(high))
+        for name, low, high in zip(names, lows / seen, highs / seen, strict=True)
     }
 
 

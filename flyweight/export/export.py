@@ -41,12 +41,14 @@ from flyweight.runtime.load import load_predictor, open_session
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 PRECISIONS = ("fp32", "int8")
-# int8 may cost one point of AP; else the convolutions that suffer most stay in float, ever more.
+# int8 may cost half a point of AP; else the convolutions that suffer most stay in float, ever
+# more. What is chosen on one split loses a little more on the next: above a point it is refused.
+GOOD_AP_LOSS = 0.005
 MAX_AP_LOSS = 0.01
-KEEP_FLOAT_STEPS = (0, 2, 4, 8, 16, 32)
+KEEP_FLOAT_STEPS = (0, 1, 2, 4, 6, 8, 12, 16, 24, 32)
 CALIBRATION_IMAGES = 200
 PARITY_IMAGES = 4
-SENSITIVITY_IMAGES = 8
+SENSITIVITY_IMAGES = 4
 
 Say = Callable[[str], None]
 
@@ -193,19 +195,26 @@ class _Job:
     def make(self, path: Path, format: str, precision: str) -> ExportedFile:
         """Write one file to `path`, compare it, measure it."""
         if precision == "fp32":
-            made = self._try(path, format, precision, ())
-            return made
+            return self._try(path, format, precision, ())
+        best: tuple[float, tuple[str, ...]] | None = None
         for count in KEEP_FLOAT_STEPS:
             kept = tuple(self.sensitive()[:count]) if count else ()
             made = self._try(path, format, precision, kept)
-            if made.AP is None or self.torch_ap is None or self.torch_ap - MAX_AP_LOSS <= made.AP:
+            if made.AP is None or self.torch_ap is None:
                 return made
-            loss = 100 * (self.torch_ap - made.AP)
-            self.say(f"int8 with {len(kept)} convolutions in float loses {loss:.1f} points of AP")
-        raise CheckError(
-            f"int8 loses {loss:.1f} points of AP (limit {100 * MAX_AP_LOSS:.0f}) even with "
-            f"{len(kept)} convolutions in float; no file was kept ({path.name})"
-        )
+            loss = self.torch_ap - made.AP
+            if loss <= GOOD_AP_LOSS:
+                return made
+            self.say(f"int8 with {len(kept)} convolutions in float: AP {-100 * loss:+.1f} points")
+            best = min(best or (loss, kept), (loss, kept))
+        assert best is not None
+        loss, kept = best
+        if loss > MAX_AP_LOSS:
+            raise CheckError(
+                f"int8 loses {100 * loss:.1f} points of AP (limit {100 * MAX_AP_LOSS:.0f}) even "
+                f"with {len(kept)} convolutions in float; no file was kept ({path.name})"
+            )
+        return self._try(path, format, precision, kept)
 
     def _try(self, path: Path, format: str, precision: str, kept: tuple[str, ...]) -> ExportedFile:
         dense = path.with_name(f"dense{path.suffix}") if self.nms else path

@@ -37,8 +37,8 @@ def test_int8_says_nearly_the_same(graph: onnx.ModelProto, batches: list[np.ndar
     assert quantised.metadata_props[0].value == "kept"
     boxes, scores = run(graph, batches[0][:1])
     found_boxes, found_scores = run(quantised, batches[0][:1])
-    assert 0 < np.abs(found_scores - scores).max() < 0.1
-    assert np.abs(found_boxes - boxes).max() < 0.1 * np.abs(boxes).max()
+    assert 0 < np.abs(found_scores - scores).mean() < 0.03
+    assert np.abs(found_boxes - boxes).mean() < 0.03 * np.abs(boxes).max()
 
 
 def test_only_the_network_is_quantised(graph: onnx.ModelProto) -> None:
@@ -73,13 +73,16 @@ def test_weights_have_seven_bits_a_channel(
         assert np.abs(values.astype(int)).max() <= 64, name
 
 
-def test_calibration_sees_the_extremes(graph: onnx.ModelProto, batches: list[np.ndarray]) -> None:
+def test_calibration_is_the_mean_of_the_extremes(
+    graph: onnx.ModelProto, batches: list[np.ndarray]
+) -> None:
     ranges = calibrate(graph, batches)
     watched = onnx.ModelProto()
     watched.CopyFrom(graph)
     watched.graph.output.add(name="block")
     values = [run(watched, image[None], "block")[0] for batch in batches for image in batch]
-    assert ranges["block"] == (float(np.min(values)), float(np.max(values)))
+    expected = (np.mean([each.min() for each in values]), np.mean([each.max() for each in values]))
+    np.testing.assert_allclose(ranges["block"], expected, rtol=1e-6)
     with pytest.raises(InputError, match="no pictures"):
         calibrate(graph, [])
 

@@ -159,12 +159,12 @@ def test_int8_keeps_in_float_what_costs_too_much(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scripted_ap(monkeypatch, 0.5, 0.4, 0.495)
+    scripted_ap(monkeypatch, 0.5, 0.4, 0.42, 0.496)
     said: list[str] = []
     (made,) = export(
         detector, ["onnx"], tmp_path / "out", precision="int8", data=dataset, say=said.append
     )
-    assert (made.AP, made.torch_ap) == (0.495, 0.5)
+    assert (made.AP, made.torch_ap) == (0.496, 0.5)
     assert len(made.kept_float) == 2
     makers = {
         name: node.op_type for node in onnx.load(made.path).graph.node for name in node.output
@@ -175,7 +175,19 @@ def test_int8_keeps_in_float_what_costs_too_much(
         if node.op_type == "Conv" and makers.get(node.input[1]) != "DequantizeLinear"
     }
     assert floats == set(made.kept_float)
-    assert any("loses 10.0 points" in line for line in said)
+    assert any("-10.0 points" in line for line in said)
+
+
+def test_int8_takes_the_best_below_a_point(
+    detector: Detector,
+    dataset: DetectionDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(export_module, "KEEP_FLOAT_STEPS", (0, 1, 2))
+    scripted_ap(monkeypatch, 0.5, 0.48, 0.492, 0.491, 0.492)
+    (made,) = export(detector, ["onnx"], tmp_path, precision="int8", data=dataset)
+    assert (made.AP, len(made.kept_float)) == (0.492, 1)
 
 
 def test_int8_that_never_gets_there_is_refused(

@@ -13,6 +13,7 @@ import torch
 from flyweight.data.records import DetectionDataset, Record
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.zoo import build
+from flyweight.training import loop
 from flyweight.training.recipe import Recipe
 
 CLASSES = ("red", "green")
@@ -60,9 +61,9 @@ def val_set(tmp_path_factory: pytest.TempPathFactory) -> DetectionDataset:
 
 
 def tiny_detector(seed: int = 0) -> Detector:
-    """0.2 million weights, 64 x 64 pixels, two classes."""
+    """Few layers, 64 x 64 pixels, two classes."""
     torch.manual_seed(seed)
-    return build("ssdlite320_mobilenet_v3_small", classes=CLASSES, size=64, width=0.25)
+    return build("ssdlite320_mobilenet_v1", classes=CLASSES, size=64, width=0.25)
 
 
 @pytest.fixture
@@ -72,11 +73,13 @@ def new_detector() -> Callable[..., Detector]:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
+def _quick_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread, and no report at the end: test_report looks at that."""
     torch.set_num_threads(1)
+    monkeypatch.setattr(loop, "report_run", lambda *_, **__: None)
 
 
 @pytest.fixture
 def quick() -> Recipe:
-    """Three epochs of three steps on the CPU."""
-    return Recipe(epochs=3, batch_size=4, device="cpu", warmup_epochs=0.5, eval_every=2)
+    """Two epochs of three steps on the CPU."""
+    return Recipe(epochs=2, batch_size=4, device="cpu", warmup_epochs=0.5, eval_every=2)

@@ -16,11 +16,12 @@ import pytest
 from flyweight.core.detections import Detections
 from flyweight.data.records import DetectionDataset
 from flyweight.models.detectors.detector import Detector
+from flyweight.training import loop
 from flyweight.training.charts import Line, line_chart
 from flyweight.training.loop import train
 from flyweight.training.recipe import Recipe
 from flyweight.training.report import Report, Section, fit_to, render, settings, table
-from flyweight.training.run_report import write_run_report
+from flyweight.training.run_report import report_run, write_run_report
 
 VOID = {"meta", "img", "br", "link"}
 
@@ -134,16 +135,18 @@ def test_page_without_validation(tmp_path: Path) -> None:
 
 
 def test_a_run_writes_its_report(
+    monkeypatch: pytest.MonkeyPatch,
     new_detector: Callable[..., Detector],
     train_set: DetectionDataset,
     val_set: DetectionDataset,
     quick: Recipe,
     tmp_path: Path,
 ) -> None:
+    monkeypatch.setattr(loop, "report_run", report_run)
     train(new_detector(), train_set, val_set, quick, tmp_path, progress=False)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert refers_outside(text) == []
-    assert "ssdlite320_mobilenet_v3_small" in "".join(Page(text).text)
+    assert "ssdlite320_mobilenet_v1" in "".join(Page(text).text)
 
 
 def test_chart_shows_its_points() -> None:

@@ -55,7 +55,7 @@ def uninterrupted(
     torch.set_num_threads(1)
     detector = tiny_detector()
     folder = tmp_path_factory.mktemp("whole")
-    recipe = Recipe(epochs=3, batch_size=4, device="cpu", warmup_epochs=0.5, eval_every=2)
+    recipe = Recipe(epochs=2, batch_size=4, device="cpu", warmup_epochs=0.5, eval_every=2)
     train(detector, train_set, val_set, recipe, folder, progress=False)
     return detector, folder
 
@@ -72,8 +72,8 @@ def same_run(folder: Path, whole: Path) -> None:
     assert rows[0] == rows[1]
 
 
-# steps 0 to 8: the first, in mid-epoch, the last of an epoch (its evaluation follows), the last
-@pytest.mark.parametrize("step", [0, 4, 5, 8])
+# steps 0 to 5: in mid-epoch, the last of an epoch, the last of all (its evaluation follows)
+@pytest.mark.parametrize("step", [1, 2, 5])
 def test_interrupted_and_resumed_is_uninterrupted(
     step: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -98,7 +98,7 @@ def test_interrupted_and_resumed_is_uninterrupted(
     # other first weights: all must come from the file
     resumed = new_detector(seed=9)
     result = train(resumed, train_set, val_set, quick, tmp_path, resume=True, progress=False)
-    assert result.epochs == 3
+    assert result.epochs == 2
     assert equal(resumed, whole)
     same_run(tmp_path, whole_dir)
 

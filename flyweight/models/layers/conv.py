@@ -72,7 +72,8 @@ class ConvNormAct(nn.Sequential):
         time of a frozen layer or of an evaluation on a CPU. Folding weights costs next to nothing.
         """
         mean, variance = norm.running_mean, norm.running_var
-        assert mean is not None and variance is not None
+        assert mean is not None
+        assert variance is not None
         scale = norm.weight * torch.rsqrt(variance + norm.eps)
         bias = norm.bias - mean * scale
         if self.conv.bias is not None:

@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= runs/demo
+# A labelled data set for `make bench`.
+DATA ?= ../shared/data/bccd
 
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -37,6 +39,13 @@ check: setup  ## style, types and the floors of the house
 format: setup  ## put the code into its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: setup  ## measure beside peers again and write the README's figures (a quarter of an hour)
+	$(BIN)/python benchmarks/predictor.py
+	$(BIN)/python benchmarks/input_pipeline.py $(DATA)
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/figures.py
 
 clean:  ## remove .venv, caches and runs
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis runs build *.egg-info

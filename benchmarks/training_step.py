@@ -6,10 +6,10 @@ model behind its `GeneralizedRCNNTransform` and the step of `references/detectio
 list of float images, the loss read each step, `zero_grad`, `backward`, `step`. Ours is the step
 of the training loop with all it does: normalisation, clipping, schedule and moving average.
 
-    python benchmarks/training_step.py [--batch 8 --threads 2 --rounds 10 --variants]
+    python benchmarks/training_step.py [--batch 8 --threads 2 --rounds 10 --variants --compile]
 
-Rounds are interleaved, medians are reported. `--variants` also measures what was tried and is not
-the default.
+Rounds are interleaved, medians are reported. `--variants` and `--compile` also measure what was
+tried and is not the default.
 """
 
 from __future__ import annotations
@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--variants", action="store_true", help="measure what was tried too")
+    parser.add_argument("--compile", action="store_true", help="and torch.compile, for minutes")
     parser.add_argument("--no-write", action="store_true", help="only print")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -154,8 +155,9 @@ def main() -> None:
             "flyweight, SGD, no EMA": ours(batch, ema_decay=0.0),
             "flyweight, SGD, no clipping": ours(batch, clip_norm=0.0),
             "flyweight, SGD, bf16-mixed": ours(batch, precision="bf16-mixed"),
-            "flyweight, SGD, torch.compile": ours(batch, compiled=True),
         }
+    if options.compile:
+        steps["flyweight, SGD, torch.compile"] = ours(batch, compiled=True)
     rows = measure(steps, rounds=options.rounds, batch_size=options.batch)
     base = rows["torchvision reference loop"]["images_per_second"]
     for name, row in rows.items():

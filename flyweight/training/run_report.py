@@ -196,13 +196,18 @@ def class_section(result: EvaluationResult, val_set: DetectionDataset) -> Sectio
         lines, title="Precision over recall", x_label="recall", x_range=(0, 1), y_range=(0, 1.02)
     )
     note = (
-        "On the validation images. Best score is the threshold of the highest F1 at IoU 0.5, with "
-        "the precision and recall that it gives."
+        f"On the {split_name(val_set)} images. Best score is the threshold of the highest F1 at "
+        "IoU 0.5, with the precision and recall that it gives."
     )
     if len(names) > MOST_CURVES:
         note += f" The curves are those of the {MOST_CURVES} classes with most objects."
     body = table(columns, cells, bars={2: shares})
     return Section("Classes", body + f'<div style="height:24px"></div>{charts([chart])}', note)
+
+
+def split_name(dataset: DetectionDataset) -> str:
+    """What a reader calls the split."""
+    return {"val": "validation"}.get(dataset.split, dataset.split)
 
 
 def picture_section(dataset: DetectionDataset, found: Sequence[Detections]) -> Section:
@@ -212,7 +217,7 @@ def picture_section(dataset: DetectionDataset, found: Sequence[Detections]) -> S
     items = [_picture(dataset[int(i)], found[int(i)], dataset.class_names) for i in places]
     note = (
         f"Left what was labelled, right what is found with a score of {SHOWN_SCORE:g} or more; "
-        f"{len(items)} of {len(dataset)} validation images, evenly spread."
+        f"{len(items)} of {len(dataset)} {split_name(dataset)} images, evenly spread."
     )
     return Section("Pictures", pictures(items), note)
 

@@ -1,0 +1,142 @@
+"""Write the README's figures from `benchmarks/results/*.json`, between its two markers.
+
+python benchmarks/figures.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from machine import RESULTS
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+Lines = list[str]
+
+
+def main() -> None:
+    """Replace what stands between the markers."""
+    lines = machine_line()
+    for name, section in SECTIONS.items():
+        path = RESULTS / f"{name}.json"
+        if path.is_file():
+            lines += ["", *section(json.loads(path.read_text(encoding="utf-8")))]
+    text = README.read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN)
+    tail = rest.split(END)[1]
+    README.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{tail}", encoding="utf-8")
+
+
+def machine_line() -> Lines:
+    """What the figures were measured on, as the newest result tells it."""
+    newest = max(RESULTS.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    machine = json.loads(newest.read_text(encoding="utf-8"))["machine"]
+    versions = machine["versions"]
+    shown = ", ".join(
+        f"{name} {versions[name]}"
+        for name in ("torch", "onnxruntime", "openvino")
+        if versions.get(name)
+    )
+    sets = ", ".join(machine["instruction_sets"])
+    return [f"On {machine['cores']} cores of an {machine['cpu']} ({sets}), {shown}; medians."]
+
+
+def bccd(result: dict[str, Any]) -> Lines:
+    """Training on a small real data set."""
+    lines = [
+        f"**Training on real pictures**: BCCD, 205 photos of blood cells, `{result['model']}` from "
+        f"ImageNet weights, {result['epochs']} epochs, best weights chosen on `val`, AP on `test` "
+        "(`benchmarks/bccd.py`):",
+        "",
+        "| default boxes | seeds | AP | AP50 |",
+        "|---|---|---|---|",
+    ]
+    for anchors in ("published", "fit"):
+        if anchors in result:
+            found = result[anchors]["test"]
+            lines.append(
+                f"| `--anchors {anchors}` | {found['seeds']} | {spread(found, 'AP')} "
+                f"| {spread(found, 'AP50')} |"
+            )
+    return lines
+
+
+def spread(found: dict[str, Any], name: str) -> str:
+    """Mean, and standard deviation where there are several runs."""
+    deviation = found[f"{name}_std"]
+    return f"{found[name]:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
+
+
+def predictor(result: dict[str, Any]) -> Lines:
+    """From a JPEG file to boxes."""
+    lines = [
+        "**From a 640×480 JPEG to boxes**: `ssdlite320_mobilenet_v3_large`, 91 classes, the same "
+        f"weights, {result['threads']} threads, in turns (`benchmarks/predictor.py`):",
+        "",
+        "| | ms | times torchvision | network alone, ms | import and open, s | memory, MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in result["rows"].items():
+        start = row.get("startup", {})
+        cells = [
+            f"{row['end_to_end_ms']:.1f}",
+            f"{row.get('times_torchvision', 1.0):.1f}×",
+            f"{row['network_ms']:.1f}" if "network_ms" in row else "",
+            f"{start['import_and_open_s']:.2f}" if start else "",
+            f"{start['peak_mb']:.0f}" if start else "",
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def input_pipeline(result: dict[str, Any]) -> Lines:
+    """From JPEG files to augmented inputs."""
+    lines = [
+        "**Input pipeline**: JPEG files of BCCD to augmented 320×320, one core "
+        "(`benchmarks/input_pipeline.py`):",
+        "",
+        "| | images/s a core |",
+        "|---|---|",
+    ]
+    return lines + [
+        f"| {name} | {row['images_per_second_core']:.0f} |" for name, row in result["rows"].items()
+    ]
+
+
+def training_step(result: dict[str, Any]) -> Lines:
+    """Images a second of the loop."""
+    setting = result["settings"]
+    lines = [
+        f"**Training step**: `ssdlite320_mobilenet_v3_large`, batch {setting['batch']}, "
+        f"{setting['threads']} threads, in turns (`benchmarks/training_step.py`):",
+        "",
+        "| | images/s | ratio |",
+        "|---|---|---|",
+    ]
+    return lines + [
+        f"| {name} | {row['images_per_second']:.1f} | {row['ratio']:.2f} |"
+        for name, row in result["rows"].items()
+    ]
+
+
+def evaluation(result: dict[str, Any]) -> Lines:
+    """COCO AP."""
+    return [
+        f"**Evaluation**: {result['images']} images × {result['detections_per_image']} detections × "
+        f"{result['classes']} classes in {result['flyweight_s']:.1f} s, pycocotools "
+        f"{result['pycocotools_s']:.0f} s, same figures (`benchmarks/evaluation.py`)."
+    ]
+
+
+SECTIONS = {
+    "bccd": bccd,
+    "predictor": predictor,
+    "input_pipeline": input_pipeline,
+    "training_step": training_step,
+    "evaluation": evaluation,
+}
+
+if __name__ == "__main__":
+    main()

@@ -123,9 +123,12 @@ def training_step(result: dict[str, Any]) -> Lines:
 
 def evaluation(result: dict[str, Any]) -> Lines:
     """COCO AP."""
+    size = (
+        f"{result['images']} images × {result['detections_per_image']} detections × "
+        f"{result['classes']} classes"
+    )
     return [
-        f"**Evaluation**: {result['images']} images × {result['detections_per_image']} detections × "
-        f"{result['classes']} classes in {result['flyweight_s']:.1f} s, pycocotools "
+        f"**Evaluation**: {size} in {result['flyweight_s']:.1f} s, pycocotools "
         f"{result['pycocotools_s']:.0f} s, same figures (`benchmarks/evaluation.py`)."
     ]
 

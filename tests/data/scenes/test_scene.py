@@ -12,14 +12,14 @@ from hypothesis.extra.numpy import arrays
 
 from flyweight.core.errors import InputError
 from flyweight.data.formats import open_dataset
-from flyweight.data.scene_camera import clip_polygon, project, rotation, translation
-from flyweight.data.scene_cards import bank_card, bank_card_back
-from flyweight.data.scene_effects import region_of
-from flyweight.data.scene_identity_cards import identity_card
-from flyweight.data.scene_objects import DISTRACTORS
-from flyweight.data.scene_paint import fill_polygon, rounded_outline
-from flyweight.data.scene_surfaces import SURFACES
 from flyweight.data.scenes import draw_scene, save_scenes
+from flyweight.data.scenes.camera import clip_polygon, project, rotation, translation
+from flyweight.data.scenes.cards import bank_card, bank_card_back
+from flyweight.data.scenes.effects import region_of
+from flyweight.data.scenes.identity_cards import identity_card
+from flyweight.data.scenes.objects import DISTRACTORS
+from flyweight.data.scenes.paint import fill_polygon, rounded_outline
+from flyweight.data.scenes.surfaces import SURFACES
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
@@ -58,8 +58,8 @@ def extent(mask: np.ndarray, pixels: int) -> np.ndarray:
 
 def test_a_card_shows_where_its_box_says(monkeypatch: pytest.MonkeyPatch) -> None:
     # Cards painted in a colour that nothing else has, no effects: the picture itself is the oracle.
-    from flyweight.data import scene_table, scenes
-    from flyweight.data.scene_paint import FlatObject, flat, rounded_object
+    from flyweight.data.scenes import scene, table
+    from flyweight.data.scenes.paint import FlatObject, flat, rounded_object
 
     def magenta(rng: np.random.Generator, width: int) -> FlatObject:
         face = flat((round(width / 1.586), width), (255, 0, 255))
@@ -71,14 +71,14 @@ def test_a_card_shows_where_its_box_says(monkeypatch: pytest.MonkeyPatch) -> Non
     def grey(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
         return flat(size_hw, (90, 90, 90))
 
-    monkeypatch.setattr(scene_table, "draw_card", magenta)
-    monkeypatch.setattr(scene_table, "add_glare", untouched)
-    monkeypatch.setattr(scene_table, "place_distractor", lambda *_: None)
-    monkeypatch.setattr(scenes, "place_distractor", lambda *_: None)
-    monkeypatch.setattr(scenes, "draw_surface", grey)
+    monkeypatch.setattr(table, "draw_card", magenta)
+    monkeypatch.setattr(table, "add_glare", untouched)
+    monkeypatch.setattr(table, "place_distractor", lambda *_: None)
+    monkeypatch.setattr(scene, "place_distractor", lambda *_: None)
+    monkeypatch.setattr(scene, "draw_surface", grey)
     for name in ("light_scene", "blur_scene", "add_sensor_noise"):
-        monkeypatch.setattr(scenes, name, untouched)
-    monkeypatch.setattr(scenes, "compress_scene", lambda image, quality: image)
+        monkeypatch.setattr(scene, name, untouched)
+    monkeypatch.setattr(scene, "compress_scene", lambda image, quality: image)
     seen = 0
     for seed in range(60):
         image, boxes = draw_scene(seed, (256, 256))

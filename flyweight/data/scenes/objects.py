@@ -10,7 +10,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from flyweight.data.scene_paint import (
+from flyweight.data.scenes.paint import (
     Colour,
     FlatObject,
     Image,
@@ -25,7 +25,7 @@ from flyweight.data.scene_paint import (
     tint,
     write_text,
 )
-from flyweight.data.scene_stationery import (
+from flyweight.data.scenes.stationery import (
     draw_book,
     draw_envelope,
     draw_note,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from flyweight.data.scene_card_details import (
+from flyweight.data.scenes.card_details import (
     CARD_ASPECT,
     FIRST_NAMES,
     LAST_NAMES,
@@ -17,8 +17,8 @@ from flyweight.data.scene_card_details import (
     draw_hologram,
     draw_signature,
 )
-from flyweight.data.scene_identity_cards import identity_card
-from flyweight.data.scene_paint import (
+from flyweight.data.scenes.identity_cards import identity_card
+from flyweight.data.scenes.paint import (
     Colour,
     FlatObject,
     Image,

@@ -8,7 +8,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from flyweight.data.scene_paint import (
+from flyweight.data.scenes.paint import (
     Image,
     colour,
     flat,

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from flyweight.data.scene_camera import (
+from flyweight.data.scenes.camera import (
     Camera,
     clip_polygon,
     project,
@@ -16,8 +16,8 @@ from flyweight.data.scene_camera import (
     tilted,
     translation,
 )
-from flyweight.data.scene_cards import draw_card
-from flyweight.data.scene_effects import (
+from flyweight.data.scenes.cards import draw_card
+from flyweight.data.scenes.effects import (
     add_glare,
     cast_shadow,
     draw_finger,
@@ -25,8 +25,8 @@ from flyweight.data.scene_effects import (
     region_of,
     skin_colour,
 )
-from flyweight.data.scene_objects import draw_distractor
-from flyweight.data.scene_paint import FlatObject, Image, Points, fill_polygon
+from flyweight.data.scenes.objects import draw_distractor
+from flyweight.data.scenes.paint import FlatObject, Image, Points, fill_polygon
 
 # Nothing is put where it would leave less than this of a card in sight.
 _KEEP_VISIBLE = 0.5

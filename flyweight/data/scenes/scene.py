@@ -24,22 +24,22 @@ from flyweight.core.errors import InputError
 from flyweight.core.image import encode_image
 from flyweight.data.image_files import new_folder
 from flyweight.data.records import SPLITS
-from flyweight.data.scene_camera import (
+from flyweight.data.scenes.camera import (
     Camera,
     clip_polygon,
     draw_camera,
     rotation,
     translation,
 )
-from flyweight.data.scene_effects import (
+from flyweight.data.scenes.effects import (
     add_sensor_noise,
     blur_scene,
     compress_scene,
     light_scene,
 )
-from flyweight.data.scene_paint import Image
-from flyweight.data.scene_surfaces import draw_surface
-from flyweight.data.scene_table import (
+from flyweight.data.scenes.paint import Image
+from flyweight.data.scenes.surfaces import draw_surface
+from flyweight.data.scenes.table import (
     TableScene,
     place_card,
     place_distractor,

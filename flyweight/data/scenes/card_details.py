@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from flyweight.data.scene_paint import (
+from flyweight.data.scenes.paint import (
     Colour,
     Image,
     colour,

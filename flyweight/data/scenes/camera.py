@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from flyweight.data.scene_paint import Points
+from flyweight.data.scenes.paint import Points
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from flyweight.data.scene_card_details import (
+from flyweight.data.scenes.card_details import (
     CARD_ASPECT,
     FIRST_NAMES,
     LAST_NAMES,
@@ -15,7 +15,7 @@ from flyweight.data.scene_card_details import (
     draw_signature,
     paste,
 )
-from flyweight.data.scene_paint import (
+from flyweight.data.scenes.paint import (
     Colour,
     Image,
     colour,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from flyweight.data.scene_paint import Colour, Image, Points, colour, mix, noise, ramp
+from flyweight.data.scenes.paint import Colour, Image, Points, colour, mix, noise, ramp
 
 _SKINS: tuple[Colour, ...] = ((238, 196, 168), (218, 166, 134), (176, 118, 84), (120, 74, 50))
 

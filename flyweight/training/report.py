@@ -55,6 +55,8 @@ tbody tr:hover { background: var(--tint); }
 .bar i { display: block; height: 100%; background: var(--accent); }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr));
   gap: 24px 20px; }
+.key { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0 0 14px; font-size: 13px; }
+.key i { display: inline-block; width: 11px; height: 11px; margin-right: 6px; border-radius: 3px; }
 figure { margin: 0; }
 figure div { display: grid; grid-template-columns: 1fr 1fr; gap: 6px; }
 figure img { width: 100%; height: auto; display: block; border-radius: 6px; }
@@ -189,8 +191,14 @@ def _bar(share: float) -> str:
     return f'<span class="bar"><i style="width:{100 * min(1.0, max(0.0, share)):.0f}%"></i></span>'
 
 
-def pictures(items: Sequence[Picture]) -> str:
-    """Pairs of pictures in a grid."""
+def pictures(
+    items: Sequence[Picture], *, key: Sequence[tuple[str, tuple[int, int, int]]] = ()
+) -> str:
+    """Pairs of pictures in a grid, under a key of (name, RGB colour)."""
+    swatches = "".join(
+        f'<span><i style="background:rgb{colour}"></i>{html.escape(name)}</span>'
+        for name, colour in key
+    )
     figures = "".join(
         f'<figure><div><img loading="lazy" alt="{html.escape(item.left_text)}" '
         f'src="{_inline(item.left)}"><img loading="lazy" alt="{html.escape(item.right_text)}" '
@@ -198,7 +206,8 @@ def pictures(items: Sequence[Picture]) -> str:
         f"<span>{html.escape(item.right_text)}</span></figcaption></figure>"
         for item in items
     )
-    return f'<div class="pairs">{figures}</div>'
+    named = f'<p class="key">{swatches}</p>' if swatches else ""
+    return f'{named}<div class="pairs">{figures}</div>'
 
 
 def settings(values: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flyweight.core.detections import Detections, Predictor
-from flyweight.core.drawing import draw_boxes, draw_detections
+from flyweight.core.drawing import class_colour, draw_boxes, draw_detections
 from flyweight.core.image import read_image
 from flyweight.evaluation.coco_ap import EvaluationResult, average_precision
 from flyweight.evaluation.evaluate import detect
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 PICTURES = 12
 SHOWN_SCORE = 0.3
 MOST_CURVES = 8
+MOST_NAMES = 12
 
 
 def write_run_report(
@@ -219,23 +220,26 @@ def picture_section(dataset: DetectionDataset, found: Sequence[Detections]) -> S
         f"Left what was labelled, right what is found with a score of {SHOWN_SCORE:g} or more; "
         f"{len(items)} of {len(dataset)} {split_name(dataset)} images, evenly spread."
     )
-    return Section("Pictures", pictures(items), note)
+    names = dataset.class_names if len(dataset.class_names) <= MOST_NAMES else ()
+    key = [(name, class_colour(label)) for label, name in enumerate(names)]
+    return Section("Pictures", pictures(items, key=key), note)
 
 
 def _picture(record: Record, found: Detections, class_names: Sequence[str]) -> Picture:
     image, scale = fit_to(read_image(record.path))
-    # many names on a crowded picture hide what they name
-    names = [class_names[int(label)] for label in record.labels]
-    texts = names if len(names) <= 12 else [""] * len(names)
-    left = draw_boxes(image, record.boxes_xyxy * scale, record.labels, texts)
     shown = found.above(SHOWN_SCORE)
+    labelled = f"{record.path.name}: {len(record)} labelled"
     scaled = Detections(shown.boxes_xyxy * scale, shown.scores, shown.labels)
-    right = (
-        draw_detections(image, scaled, class_names, score=0)
-        if len(shown) <= 12
-        else draw_boxes(image, scaled.boxes_xyxy, scaled.labels, [""] * len(shown))
-    )
-    return Picture(left, right, f"{record.path.name}: {len(names)} labelled", f"{len(shown)} found")
+    # many names on a crowded picture hide what they name; the colours tell the classes then
+    crowded = max(len(record), len(shown)) > MOST_NAMES
+    texts = [""] * len(record)
+    if crowded:
+        right = draw_boxes(image, scaled.boxes_xyxy, scaled.labels, [""] * len(shown))
+    else:
+        texts = [class_names[int(label)] for label in record.labels]
+        right = draw_detections(image, scaled, class_names, score=0)
+    left = draw_boxes(image, record.boxes_xyxy * scale, record.labels, texts)
+    return Picture(left, right, labelled, f"{len(shown)} found")
 
 
 def _figure(value: float | None) -> str:

@@ -58,8 +58,9 @@ class ConvNormAct(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C_in, H, W] -> [B, C_out, H / stride, W / stride]."""
         norm = getattr(self, "norm", None)
-        learns = torch.is_grad_enabled() and self.conv.weight.requires_grad
-        if learns or not isinstance(norm, nn.BatchNorm2d) or norm.training:
+        # Only within training: elsewhere hooks on the convolution (profilers, tracers) must see it.
+        frozen = torch.is_grad_enabled() and not self.conv.weight.requires_grad
+        if not frozen or not isinstance(norm, nn.BatchNorm2d) or norm.training:
             return super().forward(x)
         x = self._convolve_folded(x, norm)
         act = getattr(self, "act", None)
@@ -68,8 +69,8 @@ class ConvNormAct(nn.Sequential):
     def _convolve_folded(self, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
         """Convolution with a fixed BatchNorm inside its weights.
 
-        A norm of its own would read and write the whole feature map once more: a quarter of the
-        time of a frozen layer or of an evaluation on a CPU. Folding weights costs next to nothing.
+        A norm of its own would read and write the whole feature map once more. Folding weights
+        costs next to nothing.
         """
         mean, variance = norm.running_mean, norm.running_var
         assert mean is not None

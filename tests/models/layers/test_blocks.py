@@ -119,3 +119,20 @@ def test_blocks_do_not_change_their_input() -> None:
         before = x.clone()
         block(x)
         assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_frozen_layer_equals_the_same_layer_in_evaluation(groups: int) -> None:
+    layer = ConvNormAct(8, 12, groups=groups, stride=2).eval()
+    layer.norm.running_mean.normal_()
+    layer.norm.running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 8, 9, 7, requires_grad=True)
+    plain = layer(x)
+    layer.requires_grad_(False)
+    calls: list[int] = []
+    layer.norm.register_forward_hook(lambda *_: calls.append(1))
+    torch.testing.assert_close(layer(x), plain, atol=1e-5, rtol=1e-5)
+    assert not calls, "the norm of a frozen layer runs inside its convolution"
+    with torch.no_grad():
+        layer(x)
+    assert calls, "outside training, hooks see every part"

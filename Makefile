@@ -27,8 +27,10 @@ setup: .venv/installed  ## make .venv and install Flyweight with everything it c
 demo: setup  ## draw sample cards, train a detector, shrink it, run it (minutes)
 	$(BIN)/flyweight demo --out $(DEMO)
 
+# The tests of training send signals to their own process, which a shared worker would not survive.
 test: setup  ## run the tests
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --ignore=tests/training
+	$(BIN)/python -m pytest -q tests/training
 
 check: setup  ## style, types and the floors of the house
 	$(BIN)/ruff check .

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flyweight.core.detections import Detections
 from flyweight.core.image import read_image, write_image
 from flyweight.data.formats import open_dataset
-from flyweight.evaluation.coco_ap import average_precision
+from flyweight.runtime.load import load_predictor
 
 # the fixtures `flyweight` and `training`
 Run = Callable[..., Any]
@@ -209,27 +208,25 @@ def test_eval_is_the_same_for_the_checkpoint_and_its_export(
 
 
 def test_predict_gives_what_eval_counts(flyweight: Run, tiny_data: Path, tiny_onnx: Path) -> None:
-    """AP counted from the JSON of `predict` is that of `eval`: boxes, labels and scores agree."""
+    """The JSON of `predict` holds the detections that evaluation is given, in order."""
     test_set = open_dataset(tiny_data, "test")
     words = (tiny_onnx, tiny_data / "images" / "test", "--score", "0", "--json")
     images = {Path(each["path"]).name: each for each in flyweight("predict", *words).json["images"]}
-    detections = []
+    predictor = load_predictor(tiny_onnx)
+    assert len(images) == len(test_set)
     for record in test_set.records:
         found = images[record.path.name]
         assert (found["height"], found["width"]) == record.size_hw
-        for each in found["detections"]:
+        (expected,) = predictor.predict_batch([read_image(record.path)])
+        assert len(found["detections"]) == len(expected) > 0
+        for each, box, score, label in zip(
+            found["detections"], expected.boxes_xyxy, expected.scores, expected.labels, strict=True
+        ):
             assert set(each) == {"label", "class_id", "score", "box_xyxy"}
             assert each["label"] == test_set.class_names[each["class_id"]]
-        detections.append(
-            Detections(
-                np.array([each["box_xyxy"] for each in found["detections"]], np.float32),
-                np.array([each["score"] for each in found["detections"]], np.float32),
-                np.array([each["class_id"] for each in found["detections"]], np.int64),
-            )
-        )
-    counted = average_precision(test_set, detections).to_dict()
-    measured = flyweight("eval", tiny_onnx, "--data", tiny_data, "--json").json
-    assert counted["AP"] == pytest.approx(measured["AP"], abs=0.01)
+            assert each["class_id"] == label
+            assert each["score"] == pytest.approx(score, abs=1e-5)
+            assert each["box_xyxy"] == pytest.approx(box, abs=0.01)
 
 
 def test_predict_draws_into_a_folder(

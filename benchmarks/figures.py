@@ -69,6 +69,21 @@ def spread(found: dict[str, Any], name: str) -> str:
     return f"{found[name]:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
 
 
+def exported(result: dict[str, Any]) -> Lines:
+    """What exporting costs."""
+    lines = [
+        f"**Exported**: the `--anchors fit` run above on the {result['images']} test images "
+        "(`benchmarks/exported.py`):",
+        "",
+        "| | AP | points lost |",
+        "|---|---|---|",
+    ]
+    return lines + [
+        f"| {name} | {row['AP']:.3f} | {row.get('AP_loss_points', 0.0):.2f} |"
+        for name, row in result["rows"].items()
+    ]
+
+
 def predictor(result: dict[str, Any]) -> Lines:
     """From a JPEG file to boxes."""
     lines = [
@@ -135,6 +150,7 @@ def evaluation(result: dict[str, Any]) -> Lines:
 
 SECTIONS = {
     "bccd": bccd,
+    "exported": exported,
     "predictor": predictor,
     "input_pipeline": input_pipeline,
     "training_step": training_step,

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flyweight.core.errors import InputError
+
 if TYPE_CHECKING:
     from flyweight.core.detections import Predictor
     from flyweight.data.records import DetectionDataset
@@ -18,30 +20,60 @@ if TYPE_CHECKING:
     from flyweight.training.run import TrainedRun
 
 PathLike = str | os.PathLike[str]
+CHECKPOINT_SUFFIX = ".safetensors"
 
 
-def load(path: PathLike, **options: Any) -> Any:
+def load(
+    path: PathLike,
+    *,
+    threads: int | None = None,
+    runtime: str | None = None,
+    device: str = "cpu",
+) -> Predictor:
     """Open a model file.
 
     Args:
         path: `.onnx` or `.xml` (no torch is loaded), or a `.safetensors` checkpoint.
-        options: `threads` and `runtime` for exported files, `device` for checkpoints.
+        threads: of one inference; the available cores by default.
+        runtime: of exported files: `onnxruntime` or `openvino`.
+        device: of checkpoints: `cpu`, `cuda`, `cuda:1` or `mps`.
 
     Returns:
         A `flyweight.runtime.predictor.Predictor`, or for a checkpoint a
-        `flyweight.models.detectors.detector.Detector`. Both have `predict(image)` and
-        `predict_batch(images)`.
+        `flyweight.models.detectors.detector.Detector`.
 
     Raises:
-        InputError: the file is missing, broken, or not one of ours.
+        InputError: the file is missing, broken, or not one of ours; the device is not there.
     """
-    if Path(path).suffix == ".safetensors":
-        from flyweight.models.detectors import checkpoint
+    if Path(path).suffix != CHECKPOINT_SUFFIX:
+        from flyweight.runtime.load import load_predictor
 
-        return checkpoint.load(path, **options)
-    from flyweight.runtime.load import load_predictor
+        return load_predictor(path, threads=threads, runtime=runtime)
+    if runtime is not None:
+        raise InputError(
+            f"a checkpoint does not run in {runtime}",
+            where=path,
+            fix="export it first with `flyweight export`, or leave the runtime out",
+        )
+    import torch
 
-    return load_predictor(path, **options)
+    from flyweight.models.detectors import checkpoint
+
+    detector = checkpoint.load(path, device=_checked_device(device))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return detector
+
+
+def _checked_device(device: str) -> str:
+    import torch
+
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda", "mps"):
+        raise InputError(f"unknown device '{device}'", fix="choose cpu, cuda, cuda:1 or mps")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError("torch finds no CUDA device here", fix="use --device cpu")
+    return device
 
 
 def build(name: str, **options: Any) -> Detector:

@@ -85,10 +85,10 @@ def prepare(
     file: Path, picture: Path, *, runtime: str | None = None, threads: int | None = None
 ) -> Measured:
     """Open `file` for measurement on the picture file `picture`."""
-    from flyweight.cli.model_files import CHECKPOINT_SUFFIX, open_model
+    from flyweight.api import CHECKPOINT_SUFFIX, load
     from flyweight.core.image import read_image
 
-    predictor: Any = open_model(file, threads=threads, runtime=runtime)
+    predictor: Any = load(file, threads=threads, runtime=runtime)
     pixels, _ = predictor.preprocessing.apply(read_image(picture))
     if file.suffix == CHECKPOINT_SUFFIX:
         return _prepare_checkpoint(file, predictor, pixels, picture)

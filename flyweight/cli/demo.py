@@ -279,13 +279,12 @@ def _measure(stages: list[Stage], test_set: DetectionDataset, plan: Plan) -> Led
 
 def _predict(stage: Stage, test_set: DetectionDataset, path: Path) -> dict[str, Any]:
     """Find the cards of the scene that has most of them, and draw them."""
-    from flyweight.cli.model_files import detect_one
     from flyweight.core.drawing import draw_detections
     from flyweight.core.image import read_image, write_image
 
     record = max(test_set.records, key=lambda each: len(each.labels))
     image = read_image(record.path)
-    found = detect_one(stage.predictor, image, score=0.3)
+    found = stage.predictor.predict(image, score=0.3)
     write_image(path, draw_detections(image, found, stage.predictor.class_names))
     return {
         "path": str(record.path),

@@ -30,11 +30,11 @@ def evaluate(
 ) -> None:
     """Measure average precision (COCO's AP) of a model file on labelled images."""
     with result(as_json=json) as show:
-        from flyweight.cli.model_files import open_model
+        from flyweight.api import load
         from flyweight.data.formats import open_dataset
         from flyweight.evaluation.evaluate import evaluate as evaluate_predictor
 
-        predictor = open_model(file, threads=threads, runtime=runtime, device=device)
+        predictor = load(file, threads=threads, runtime=runtime, device=device)
         dataset = open_dataset(data, split)
         with progress_bar(f"evaluating {file.name}") as progress:
             measured = evaluate_predictor(predictor, dataset, batch_size=batch, progress=progress)

@@ -46,9 +46,9 @@ def predict(
 ) -> None:
     """Find objects in pictures."""
     with result(as_json=json) as show:
-        from flyweight.cli.model_files import open_model
+        from flyweight.api import load
 
-        predictor = open_model(file, threads=threads, runtime=runtime)
+        predictor = load(file, threads=threads, runtime=runtime)
         if out is None:
             images = list(_detect(predictor, source, score=score, drawn=None))
         else:
@@ -64,14 +64,13 @@ def _detect(
     predictor: Predictor, source: str, *, score: float, drawn: Path | None
 ) -> Iterator[dict[str, Any]]:
     """One entry a picture; with `drawn`, a picture with its boxes is written there."""
-    from flyweight.cli.model_files import detect_one
     from flyweight.core.drawing import draw_detections
     from flyweight.core.image import write_image
     from flyweight.runtime.sources import iterate_source
 
     try:
         for frame in iterate_source(source):
-            found = detect_one(predictor, frame.image, score=score)
+            found = predictor.predict(frame.image, score=score)
             if drawn is not None:
                 picture = draw_detections(frame.image, found, predictor.class_names, score=score)
                 write_image(drawn / _drawn_name(frame.name, source), picture)

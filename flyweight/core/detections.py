@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -71,6 +72,12 @@ class Predictor(Protocol):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the labels."""
+        ...
+
+    def predict(
+        self, image: str | os.PathLike[str] | npt.NDArray[np.uint8], *, score: float = 0.3
+    ) -> Detections:
+        """Detections of at least `score` in one picture: a file, or RGB uint8 `[H, W, 3]`."""
         ...
 
     def predict_batch(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:

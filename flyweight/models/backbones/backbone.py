@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from flyweight.models.backbones.feature_info import FeatureInfo
 
 
 class Backbone(nn.Module):
     """Images in, feature levels out. Only the names; each family builds and runs itself.
+
+    Called with normalised images `[B, 3, H, W]`, it gives a list of one tensor a level.
 
     Attributes:
         feature_info: the levels that `forward` gives, coarsest last.
@@ -20,7 +22,3 @@ class Backbone(nn.Module):
 
     feature_info: tuple[FeatureInfo, ...]
     architecture: dict[str, Any]
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Normalised images [B, 3, H, W] -> one tensor a level of `feature_info`."""
-        raise NotImplementedError

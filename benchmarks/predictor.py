@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from flyweight.core.manifest import Thresholds
 from flyweight.data.formats import open_dataset
 from flyweight.data.records import DetectionDataset
 from flyweight.data.scenes import draw_scene, save_scenes
+from flyweight.evaluation.latency import median_milliseconds
 from flyweight.export.export import export
 from flyweight.models.detectors import Detector, build
 from flyweight.models.detectors.torchvision_weights import convert_torchvision_ssdlite
@@ -95,8 +95,8 @@ def measure(folder: Path, *, threads: int, rounds: int) -> dict[str, Any]:
     write_image(small, draw_scene(7, size_hw=INPUT_HW)[0])
     expected = as_detections(torchvision_from_file(reference, small))
     rows = {}
-    times = interleaved(sides, rounds)
-    bare = interleaved(networks, rounds)
+    times = median_milliseconds(sides, repeats=rounds)
+    bare = median_milliseconds(networks, repeats=rounds)
     for name, milliseconds in times.items():
         rows[name] = {"end_to_end_ms": round(milliseconds, 2)}
         if name in bare:
@@ -235,23 +235,6 @@ def difference(expected: Detections, found: Detections) -> dict[str, Any]:
         "box_px": round(max(boxes), 4),
         "score": round(max(scores), 5),
     }
-
-
-def interleaved(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each; each round calls every side once, after one call to warm up.
-
-    The pause lets the other side's threads stop spinning: two pools on the same cores would slow
-    down whichever comes second.
-    """
-    samples: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, run in sides.items():
-            time.sleep(0.02)
-            run()
-            start = time.perf_counter()
-            run()
-            samples[name].append((time.perf_counter() - start) * 1e3)
-    return {name: statistics.median(values) for name, values in samples.items()}
 
 
 def startup(path: Path, picture: Path, threads: int, *, runs: int = 5) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from statistics import median
 from typing import Any
 
 WARMUP_RUNS = 5
+# Threads of a runtime spin for tens of milliseconds after their work, on the cores of whichever
+# comes next: without a pause a round doubled the times of ONNX Runtime and OpenVINO.
+PAUSE_S = 0.05
 VERSIONS_OF = ("numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "torchvision")
 
 
@@ -23,8 +26,9 @@ def median_milliseconds(
 ) -> dict[str, float]:
     """Median duration of each call, in milliseconds, by name.
 
-    The calls take turns, one run each a round, so that a machine that slows down or that others
-    use for a while is equally slow for all of them.
+    The calls take turns, one measured run each a round, so that a machine that slows down or that
+    others use for a while is equally slow for all of them. A pause and a run that is not counted
+    go before it, so that no call pays for the threads and the caches of the one before.
     """
     for call in calls.values():
         for _ in range(WARMUP_RUNS):
@@ -32,6 +36,8 @@ def median_milliseconds(
     times: dict[str, list[float]] = {name: [] for name in calls}
     for done in range(1, repeats + 1):
         for name, call in calls.items():
+            time.sleep(PAUSE_S)
+            call()
             start = time.perf_counter_ns()
             call()
             times[name].append((time.perf_counter_ns() - start) / 1e6)

@@ -105,9 +105,9 @@ def _default_boxes(model: str | None, size: int | None) -> ModelBoxes:
         grids = tuple((count, count) for count in cells)
         name = f"SSDlite at {side}, published boxes"
         return ModelBoxes(name, (side, side), grids, published_default_boxes())
-    from flyweight.training.run import ModelChoice, default_boxes_of
+    from flyweight.training.run import ModelChoice, anchors_of
 
-    boxes = default_boxes_of(ModelChoice(model, size=size))
+    boxes = anchors_of(ModelChoice(model, size=size))
     return ModelBoxes(model, boxes.size_hw, boxes.grids, boxes.sizes_wh)
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flyweight.core.errors import InputError
+from flyweight.core.nms import NmsKind
 from flyweight.core.preprocessing import Preprocessing
 
 METADATA_KEY = "flyweight"
@@ -22,12 +23,28 @@ class Thresholds:
         iou: overlap above which NMS drops the lower score.
         candidates_per_class: best boxes of a class that enter NMS.
         max_detections: detections kept per image.
+        nms: "greedy", "diou" (distance of the centres counts too), or "soft_linear" and
+            "soft_gaussian" (scores fall with the overlap).
+        sigma: of the gaussian.
     """
 
     score: float = 0.01
     iou: float = 0.55
     candidates_per_class: int = 400
     max_detections: int = 300
+    nms: NmsKind = "greedy"
+    sigma: float = 0.5
+
+    def selection(self) -> dict[str, Any]:
+        """The arguments of `select_detections`, of numpy and of torch."""
+        return {
+            "score_threshold": self.score,
+            "iou_threshold": self.iou,
+            "candidates_per_class": self.candidates_per_class,
+            "max_detections": self.max_detections,
+            "kind": self.nms,
+            "sigma": self.sigma,
+        }
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from flyweight.core.errors import InputError
 from flyweight.core.manifest import Thresholds
 
 # N images, A anchors, C classes, K detections at most, S survivors of NMS in all images
@@ -42,7 +43,16 @@ def add_nms(model: onnx.ModelProto, thresholds: Thresholds) -> onnx.ModelProto:
     Returns:
         Outputs `boxes` float32 `[N, K, 4]` xyxy in input pixels, `scores` float32 `[N, K]`, best
         first, `labels` int64 `[N, K]` and `count` int64 `[N]`; rows from `count` on are zero.
+
+    Raises:
+        InputError: the thresholds want another NMS than the greedy one.
     """
+    if thresholds.nms != "greedy":
+        raise InputError(
+            f"ONNX has no {thresholds.nms} NMS",
+            where="nms",
+            fix="export dense outputs, or choose greedy NMS",
+        )
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph

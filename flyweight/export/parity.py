@@ -112,10 +112,7 @@ def compare_nms(dense: Session, session: Session, inputs: Inputs, thresholds: Th
         expected = select_detections(
             boxes[0],
             scores[0],
-            score_threshold=thresholds.score,
-            iou_threshold=thresholds.iou,
-            candidates_per_class=thresholds.candidates_per_class,
-            max_detections=thresholds.max_detections,
+            **thresholds.selection(),
         )
         out = session.run(stack_inputs([image], session.batch or 1))
         kept = slice(int(out[3][0]))

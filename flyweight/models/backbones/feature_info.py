@@ -1,25 +1,11 @@
-"""What a backbone publishes about its feature levels."""
+"""The choice of a backbone's feature levels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from flyweight.core.errors import InputError
-
-
-@dataclass(frozen=True)
-class FeatureInfo:
-    """One feature level: a [B, channels, H / stride, W / stride] tensor (sizes rounded up).
-
-    Names follow the papers: `C1` to `C5` are the outputs of the last block at strides 2 to 32;
-    `C4_expanded` is the expansion output of the block that leaves stride 16 (what SSDlite
-    reads); `final` is the last convolution before a classifier's pooling, where there is one.
-    """
-
-    name: str
-    channels: int
-    stride: int
+from flyweight.models.layers.feature_info import FeatureInfo
 
 
 def select_features(

@@ -39,7 +39,7 @@ class MobileNetV2(Backbone):
         self,
         *,
         width: float = 1.0,
-        norm: NormFactory = nn.BatchNorm2d,
+        norm: NormFactory | None = nn.BatchNorm2d,
         outputs: str | Sequence[str] = "stages",
     ) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def mobilenet_v2_classifier(
     *,
     num_classes: int = 1000,
     width: float = 1.0,
-    norm: NormFactory = nn.BatchNorm2d,
+    norm: NormFactory | None = nn.BatchNorm2d,
 ) -> Classifier:
     """3.50 M parameters and 300.8 MMACs at 224×224 and width 1."""
     backbone = MobileNetV2(width=width, norm=norm, outputs="classifier")

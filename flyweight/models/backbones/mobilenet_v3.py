@@ -72,7 +72,7 @@ def _squeeze_excite(channels: int) -> nn.Module:
 
 
 def _build_plan(
-    rows: tuple[_Row, ...], *, width: float, norm: NormFactory, reduced_tail: bool
+    rows: tuple[_Row, ...], *, width: float, norm: NormFactory | None, reduced_tail: bool
 ) -> Plan:
     channels = make_divisible(16 * width)
     plan = Plan()
@@ -114,7 +114,7 @@ class MobileNetV3(Backbone):
         rows: tuple[_Row, ...],
         *,
         width: float,
-        norm: NormFactory,
+        norm: NormFactory | None,
         reduced_tail: bool,
         outputs: str | Sequence[str],
         owner: str,
@@ -135,7 +135,7 @@ class MobileNetV3(Backbone):
 def mobilenet_v3_large(
     *,
     width: float = 1.0,
-    norm: NormFactory = batch_norm_v3,
+    norm: NormFactory | None = batch_norm_v3,
     reduced_tail: bool = False,
     outputs: str | Sequence[str] = "stages",
 ) -> MobileNetV3:
@@ -156,7 +156,7 @@ def mobilenet_v3_large(
 def mobilenet_v3_small(
     *,
     width: float = 1.0,
-    norm: NormFactory = batch_norm_v3,
+    norm: NormFactory | None = batch_norm_v3,
     reduced_tail: bool = False,
     outputs: str | Sequence[str] = "stages",
 ) -> MobileNetV3:
@@ -178,7 +178,7 @@ def mobilenet_v3_large_classifier(
     *,
     num_classes: int = 1000,
     width: float = 1.0,
-    norm: NormFactory = batch_norm_v3,
+    norm: NormFactory | None = batch_norm_v3,
     reduced_tail: bool = False,
 ) -> Classifier:
     """5.48 M parameters and 216.6 MMACs at 224×224 and width 1."""
@@ -195,7 +195,7 @@ def mobilenet_v3_small_classifier(
     *,
     num_classes: int = 1000,
     width: float = 1.0,
-    norm: NormFactory = batch_norm_v3,
+    norm: NormFactory | None = batch_norm_v3,
     reduced_tail: bool = False,
 ) -> Classifier:
     """2.54 M parameters and 56.5 MMACs at 224×224 and width 1."""

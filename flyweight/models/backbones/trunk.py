@@ -1,4 +1,4 @@
-"""The chain of layers under a MobileNet-like backbone, and the levels read from it."""
+"""The chain of layers under a backbone, and the levels read from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from torch import Tensor, nn
 
 from flyweight.core.errors import InputError
 from flyweight.models.backbones.feature_info import FeatureInfo, select_features
+from flyweight.models.layers.ghost import GhostBottleneck
 from flyweight.models.layers.inverted_residual import InvertedResidual
+
+# Blocks that run in two steps, `widen` and `contract`, with an expansion to read between them.
+_Widening = (InvertedResidual, GhostBottleneck)
 
 OUTPUT_SETS = {
     "stages": ("C2", "C3", "C4", "C5"),
@@ -44,7 +48,7 @@ class Plan:
         for index in range(last_block + 1):
             stride, layer = self.strides[index], self.modules[index]
             leaves_16 = stride == 32 and self.strides[index - 1] == 16
-            if leaves_16 and isinstance(layer, InvertedResidual):
+            if leaves_16 and isinstance(layer, _Widening):
                 found.append((FeatureInfo("C4_expanded", layer.expanded_channels, 16), index))
             if index == last_block or self.strides[index + 1] != stride:
                 name = f"C{stride.bit_length() - 1}"
@@ -91,7 +95,7 @@ class Trunk(nn.ModuleDict):
         features = []
         for name, layer in self.items():
             if name == self._expanded_tap:
-                assert isinstance(layer, InvertedResidual)
+                assert isinstance(layer, _Widening)
                 expanded = layer.widen(x)
                 features.append(expanded)
                 x = layer.contract(expanded, x)

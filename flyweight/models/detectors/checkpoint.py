@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,13 +13,9 @@ from torch import Tensor
 from flyweight.core.errors import InputError
 from flyweight.core.files import write_atomically
 from flyweight.core.manifest import METADATA_KEY, Manifest
+from flyweight.models.detectors.config import from_dict
 from flyweight.models.detectors.detector import Detector
-from flyweight.models.detectors.ssd import SSDConfig, build_ssd
-
-# The family that a config names: how its dict is read, and how its detector is built.
-FAMILIES: dict[str, tuple[Callable[..., Any], Callable[..., Detector]]] = {
-    SSDConfig.family: (SSDConfig.from_dict, build_ssd),
-}
+from flyweight.models.detectors.families import FAMILIES
 
 
 def save(detector: Detector, path: str | os.PathLike[str]) -> None:
@@ -75,10 +69,10 @@ def rebuild(manifest: Manifest, *, where: str | os.PathLike[str] | None = None) 
         raise InputError(
             f"unknown detector family {family!r}", where=where, fix="install a newer Flyweight"
         )
-    read_config, build = FAMILIES[family]
+    known = FAMILIES[family]
     try:
-        return build(
-            read_config(manifest.model),
+        return known.build(
+            from_dict(known.config, manifest.model),
             class_names=manifest.class_names,
             preprocessing=manifest.preprocessing,
             thresholds=manifest.thresholds,

@@ -15,21 +15,10 @@ from flyweight.core.detections import Detections
 from flyweight.core.image import read_image
 from flyweight.core.manifest import Manifest, Thresholds
 from flyweight.core.preprocessing import Preprocessing
+from flyweight.models.detectors.config import Config
 from flyweight.models.detectors.targets import Targets
 
 # B images, H x W pixels of the input, A anchors, C classes
-
-
-class Config(Protocol):
-    """All numbers of an architecture: a frozen dataclass that goes through JSON and back."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def num_classes(self) -> int: ...
-
-    def to_dict(self) -> dict[str, Any]: ...
 
 
 class Objective(Protocol):

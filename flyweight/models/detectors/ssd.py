@@ -1,14 +1,14 @@
 """SSD: Single Shot MultiBox Detector (Liu et al. 2016, https://arxiv.org/abs/1512.02325).
 
-Here in its separable form, SSDlite (MobileNetV2, https://arxiv.org/abs/1801.04381, section 6.2;
-MobileNetV3, https://arxiv.org/abs/1905.02244, section 6.3), over any backbone.
+One file for the published SSD300 over VGG-16, for MobileNet-SSD, and for SSDlite (MobileNetV2,
+https://arxiv.org/abs/1801.04381, section 6.2; MobileNetV3, https://arxiv.org/abs/1905.02244,
+section 6.3): they differ in the backbone, neck and head that are injected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -17,20 +17,26 @@ from torch import Tensor, nn
 from flyweight.core.errors import InputError
 from flyweight.core.manifest import Thresholds
 from flyweight.core.preprocessing import Preprocessing
-from flyweight.models.backbones import Backbone, build_backbone
+from flyweight.models.backbones import Backbone
+from flyweight.models.detectors.config import from_dict, to_dict
 from flyweight.models.detectors.detector import Detector
+from flyweight.models.detectors.family import ClassRows, Family
+from flyweight.models.detectors.parts import make_backbone, make_norm
+from flyweight.models.detectors.selection import select_batch
 from flyweight.models.detectors.targets import Targets
 from flyweight.models.heads.initialisation import initialise_head, set_background_prior
-from flyweight.models.heads.ssdlite import SSDLiteHead
-from flyweight.models.layers import NormFactory
+from flyweight.models.heads.ssd import PREDICTORS, SSDHead, make_predictor
 from flyweight.models.losses.multibox import multibox_loss
 from flyweight.models.matching.max_iou import MaxIoUMatcher
-from flyweight.models.necks.ssd_extras import SSDExtras, scaled_extras
-from flyweight.models.ops.anchors import BoxSizes, DefaultBoxes
+from flyweight.models.necks import PYRAMIDS, SSDExtras
+from flyweight.models.necks.ssd_extras import scaled_extras
+from flyweight.models.ops.anchors import AnchorGrid, BoxSizes
 from flyweight.models.ops.coder import AnchorDecoder, BoxCoder
-from flyweight.models.ops.nms import select_detections
+from flyweight.models.ops.feature_grids import feature_grids
 
 # B images, A anchors, C classes without background, G object slots
+
+SSD_EXTRAS = "ssd_extras"
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,23 @@ class SSDConfig:
         backbone: a name of `flyweight.models.backbones`.
         size_hw: height and width of the input, pixels.
         default_boxes: of each level the (w, h) of its boxes, relative to the input (0 to 1).
+        steps: pixels from cell to cell of each level; None where cells cover the input exactly.
         width: multiplier of the backbone's and the extra levels' channels.
+        backbone_options: of the family of backbones.
+        backbone_levels: the set of levels that the neck reads.
+        neck: "ssd_extras" (the backbone's last two levels and extra ones), or a pyramid: "fpn" ...
+        neck_channels: of a pyramid's levels.
         extras: channels of the extra levels at width 1.
+        separable_extras: SSDlite's extra levels; else those of SSD.
+        valid_extras: how many of the last ones are 3×3 convolutions without padding.
+        l2_norm: the finest level is L2-normalised and scaled (Liu et al., section 3.1).
         min_depth: the fewest channels an extra level has at a small width.
+        head: "separable" (SSDlite), "conv3x3" (SSD) or "conv1x1" (MobileNet-SSD).
         reduced_tail: MobileNetV3's last stage with half its channels (section 6.3); not with
             weights pretrained on ImageNet, which have the full one.
+        norm: "batch", "group" or "none": of neck and head.
         norm_eps, norm_momentum: of BatchNorm.
+        backbone_norm: of the backbone.
         backbone_norm_eps: of the backbone's BatchNorm; None for `norm_eps`. Pretrained weights
             need the one they were trained with.
         coder_weights: inverses of the variances of (cx, cy, w, h).
@@ -66,12 +83,23 @@ class SSDConfig:
     backbone: str
     size_hw: tuple[int, int]
     default_boxes: BoxSizes
+    steps: tuple[float, ...] | None = None
     width: float = 1.0
+    backbone_options: tuple[tuple[str, Any], ...] = ()
+    backbone_levels: str = "ssdlite"
+    neck: str = SSD_EXTRAS
+    neck_channels: int = 128
     extras: tuple[int, ...] = (512, 256, 256, 128)
+    separable_extras: bool = True
+    valid_extras: int = 0
+    l2_norm: bool = False
     min_depth: int = 16
+    head: str = "separable"
     reduced_tail: bool = False
+    norm: str = "batch"
     norm_eps: float = 0.001
     norm_momentum: float = 0.03
+    backbone_norm: str = "batch"
     backbone_norm_eps: float | None = None
     coder_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
     match_iou: float = 0.5
@@ -81,34 +109,17 @@ class SSDConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with the detector's family; `from_dict` reads it back."""
-        return {"family": self.family, **{key: _listed(v) for key, v in asdict(self).items()}}
+        return to_dict(self)
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> SSDConfig:
-        """The inverse of `to_dict`, also after JSON has made lists of the tuples.
+        """The inverse of `to_dict`."""
+        return from_dict(SSDConfig, content)
 
-        Raises:
-            InputError: a field is missing, or unknown to this Flyweight.
-        """
-        values = {key: _frozen(value) for key, value in content.items() if key != "family"}
-        unknown = sorted(values.keys() - {field.name for field in fields(SSDConfig)})
-        if unknown:
-            raise InputError(
-                f"unknown field {unknown[0]!r} in the config of an SSD",
-                fix="read it with the Flyweight version that wrote it, or a newer one",
-            )
-        try:
-            return SSDConfig(**values)
-        except TypeError as error:
-            raise InputError(f"incomplete config of an SSD: {error}") from error
-
-
-def _listed(value: Any) -> Any:
-    return [_listed(each) for each in value] if isinstance(value, tuple) else value
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value
+    @property
+    def num_levels(self) -> int:
+        """Levels that the head looks at."""
+        return 2 + len(self.extras) if self.neck == SSD_EXTRAS else len(self.default_boxes)
 
 
 class SSDOutputs(NamedTuple):
@@ -142,14 +153,14 @@ class SSDObjective(nn.Module):
 
     def __init__(
         self,
-        default_boxes: DefaultBoxes,
+        anchors: AnchorGrid,
         *,
         coder: BoxCoder,
         matcher: MaxIoUMatcher,
         negatives_per_positive: float = 3.0,
     ) -> None:
         super().__init__()
-        self.default_boxes = default_boxes
+        self.anchors = anchors
         self.coder = coder
         self.matcher = matcher
         self.negatives_per_positive = negatives_per_positive
@@ -161,7 +172,7 @@ class SSDObjective(nn.Module):
         Returns:
             Deltas `[B, A, 4]`, zero where background; classes int64 `[B, A]`, 0 for background.
         """
-        anchors = self.default_boxes.boxes_xyxy
+        anchors = self.anchors.boxes_xyxy
         images, slots = targets.labels.shape
         if slots == 0:
             shape = (images, len(anchors))
@@ -192,55 +203,75 @@ class SSDObjective(nn.Module):
 class SSDPostprocess(nn.Module):
     """Decoding, thresholds, NMS."""
 
-    def __init__(self, default_boxes: DefaultBoxes, *, coder: BoxCoder) -> None:
+    def __init__(self, anchors: AnchorGrid, *, coder: BoxCoder) -> None:
         super().__init__()
-        self.decoder = AnchorDecoder(
-            coder, default_boxes.boxes_cxcywh, size_hw=default_boxes.size_hw
-        )
+        self.decoder = AnchorDecoder(coder, anchors.boxes_cxcywh, size_hw=anchors.size_hw)
 
     def decode(self, raw: SSDOutputs) -> tuple[Tensor, Tensor]:
         """Boxes `xyxy [B, A, 4]` in input pixels, within the input; scores `[B, A, C]`."""
-        return self.decoder(raw.deltas), raw.logits.softmax(dim=-1)[..., 1:]
+        return self.decoder(raw.deltas.float()), raw.logits.float().softmax(dim=-1)[..., 1:]
 
     def forward(
         self, raw: SSDOutputs, thresholds: Thresholds
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Of each image `boxes_xyxy [K, 4]` (input pixels), `scores [K]`, `labels [K]`."""
-        boxes, scores = self.decode(SSDOutputs(raw.deltas.float(), raw.logits.float()))
-        return [
-            select_detections(
-                boxes_of_image,
-                scores_of_image,
-                score_threshold=thresholds.score,
-                iou_threshold=thresholds.iou,
-                candidates_per_class=thresholds.candidates_per_class,
-                max_detections=thresholds.max_detections,
+        return select_batch(*self.decode(raw), thresholds)
+
+
+def check_ssd(config: SSDConfig) -> None:
+    """Raise an InputError where the numbers of a config contradict each other."""
+    if config.background_prior is not None and not 0 < config.background_prior < 1:
+        raise InputError(
+            f"background_prior {config.background_prior} is not between 0 and 1",
+            where="background_prior",
+        )
+    if config.head not in PREDICTORS:
+        raise InputError(
+            f"unknown head {config.head!r}", where="head", fix=f"choose {', '.join(PREDICTORS)}"
+        )
+    if config.neck not in (SSD_EXTRAS, *PYRAMIDS):
+        raise InputError(
+            f"unknown neck {config.neck!r}",
+            where="neck",
+            fix=f"choose {', '.join((SSD_EXTRAS, *PYRAMIDS))}",
+        )
+    if len(config.default_boxes) != config.num_levels:
+        raise InputError(
+            f"default boxes for {len(config.default_boxes)} levels, {config.name} has "
+            f"{config.num_levels}",
+            where="default_boxes",
+        )
+    for index, level in enumerate(config.default_boxes):
+        if not level or not all(0 < side < 10 for box in level for side in box):
+            raise InputError(
+                f"level {index} needs at least one default box, of sides above 0",
+                where="default_boxes",
+                fix="give (width, height) relative to the input, 0 to 1",
             )
-            for boxes_of_image, scores_of_image in zip(boxes, scores, strict=True)
-        ]
 
 
-def level_grids(
-    backbone: Backbone, neck: SSDExtras, size_hw: tuple[int, int]
-) -> tuple[tuple[int, int], ...]:
-    """(rows, columns) of each level at an input of `size_hw` pixels."""
-    height, width = size_hw
-    # A level of stride s covers every begun cell: sizes are rounded up.
-    grids = [
-        (-(-height // each.stride), -(-width // each.stride)) for each in backbone.feature_info
-    ]
-    return neck.grids(grids)
+def _make_neck(config: SSDConfig, backbone: Backbone) -> nn.Module:
+    norm = make_norm(
+        config.norm, eps=config.norm_eps, momentum=config.norm_momentum, folded=config.folded
+    )
+    features = backbone.feature_info
+    if config.neck != SSD_EXTRAS:
+        neck: nn.Module = PYRAMIDS[config.neck](
+            features, channels=config.neck_channels, num_levels=config.num_levels, norm=norm
+        )
+        return neck
+    rescale = None
+    if config.l2_norm:
+        from flyweight.models.layers.l2_norm import L2Norm
 
-
-def _norms(config: SSDConfig) -> tuple[NormFactory | None, NormFactory | None]:
-    """BatchNorm of neck and head, and that of the backbone; None where folded away."""
-    if config.folded:
-        return None, None
-    norm = partial(nn.BatchNorm2d, momentum=config.norm_momentum)
-    eps = config.backbone_norm_eps
-    return (
-        partial(norm, eps=config.norm_eps),
-        partial(norm, eps=config.norm_eps if eps is None else eps),
+        rescale = L2Norm(features[0].channels)
+    return SSDExtras(
+        features,
+        scaled_extras(config.extras, width=config.width, min_depth=config.min_depth),
+        norm=norm,
+        separable=config.separable_extras,
+        valid_levels=config.valid_extras,
+        rescale=rescale,
     )
 
 
@@ -253,24 +284,31 @@ def build_ssd(
     lineage: dict[str, Any] | None = None,
 ) -> Detector:
     """The detector of a config, freshly initialised."""
-    norm, backbone_norm = _norms(config)
-    options = {"reduced_tail": True} if config.reduced_tail else {}
-    backbone = build_backbone(
-        config.backbone, outputs="ssdlite", width=config.width, norm=backbone_norm, **options
+    backbone = make_backbone(
+        config,
+        config.backbone_levels if config.neck == SSD_EXTRAS else ("C3", "C4", "C5"),
+        eps=config.norm_eps,
+        momentum=config.norm_momentum,
+        **({"reduced_tail": True} if config.reduced_tail else {}),
     )
-    neck = SSDExtras(
-        [level.channels for level in backbone.feature_info],
-        scaled_extras(config.extras, width=config.width, min_depth=config.min_depth),
-        norm=norm,
+    neck: Any = _make_neck(config, backbone)
+    anchors = AnchorGrid(
+        feature_grids(nn.Sequential(backbone, neck), config.size_hw),
+        config.default_boxes,
+        size_hw=config.size_hw,
+        steps=config.steps,
     )
-    grids = level_grids(backbone, neck, config.size_hw)
-    default_boxes = DefaultBoxes(grids, config.default_boxes, size_hw=config.size_hw)
-    head = SSDLiteHead(
-        neck.out_channels,
-        default_boxes.boxes_per_level,
+    norm = make_norm(
+        config.norm, eps=config.norm_eps, momentum=config.norm_momentum, folded=config.folded
+    )
+    head = SSDHead(
+        [level.channels for level in neck.feature_info],
+        anchors.boxes_per_level,
         num_classes=config.num_classes,
-        norm=norm,
+        predictor=make_predictor(config.head, norm=norm),
     )
+    if config.head == "separable":  # torchvision's recipe starts all of SSDlite alike
+        initialise_head(backbone)
     initialise_head(neck)
     initialise_head(head)
     if config.background_prior is not None:
@@ -280,14 +318,43 @@ def build_ssd(
         config,
         model=SSD(backbone, neck, head),
         objective=SSDObjective(
-            default_boxes,
+            anchors,
             coder=coder,
             matcher=MaxIoUMatcher(config.match_iou),
             negatives_per_positive=config.negatives_per_positive,
         ),
-        postprocess=SSDPostprocess(default_boxes, coder=coder),
+        postprocess=SSDPostprocess(anchors, coder=coder),
         class_names=class_names,
         preprocessing=preprocessing,
         thresholds=thresholds,
         lineage=lineage,
     )
+
+
+# torchvision's SSDlite, but for the score: what lies between 0.001 and 0.01 hardly moves AP and
+# costs NMS most of its time.
+SSDLITE_THRESHOLDS = Thresholds(score=0.01, iou=0.55, candidates_per_class=300, max_detections=300)
+# Liu et al. 2016, section 3.1.
+SSD_THRESHOLDS = Thresholds(score=0.01, iou=0.45, candidates_per_class=400, max_detections=200)
+# VGG-16 as converted from Caffe: the mean in units of 0 to 255 is subtracted, nothing divided.
+VGG_SCALING = Preprocessing(mean=(0.48235, 0.45882, 0.40784), std=(1 / 255, 1 / 255, 1 / 255))
+
+
+def _published(config: SSDConfig) -> tuple[Preprocessing, Thresholds]:
+    scaling = VGG_SCALING if config.backbone == "vgg16" else Preprocessing()
+    return scaling, SSDLITE_THRESHOLDS if config.head == "separable" else SSD_THRESHOLDS
+
+
+def _with_anchors(config: SSDConfig, sizes_wh: BoxSizes) -> SSDConfig:
+    return replace(config, default_boxes=sizes_wh)
+
+
+FAMILY = Family(
+    config=SSDConfig,
+    build=build_ssd,
+    check=check_ssd,
+    published=_published,
+    with_anchors=_with_anchors,
+    # The last convolution of a class branch; row 0 is the background's.
+    class_rows=(ClassRows(r"head\.classification\..*\.output\.", shared=1),),
+)

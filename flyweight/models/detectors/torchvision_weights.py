@@ -31,3 +31,23 @@ def convert_torchvision_ssdlite(
     """
     weights = convert_state_dict(state_dict, detector.model, source_name=source_name)
     detector.model.load_state_dict(weights)
+
+
+def convert_torchvision_retinanet(
+    state_dict: Mapping[str, Tensor],
+    detector: Detector,
+    *,
+    source_name: str = "torchvision RetinaNet",
+) -> None:
+    """Load the weights of torchvision's `retinanet_resnet50_fpn`, trained on C category ids.
+
+    Args:
+        state_dict: torchvision's, 91 classes in the published file.
+        detector: `retinanet_resnet50_fpn` with as many classes.
+        source_name: the file they come from, for the message.
+
+    Raises:
+        InputError: naming the first tensors that do not fit.
+    """
+    weights = convert_state_dict(state_dict, detector.model, source_name=source_name)
+    detector.model.load_state_dict(weights)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -14,56 +14,38 @@ import torch
 from flyweight.core.errors import InputError
 from flyweight.core.manifest import Thresholds
 from flyweight.core.preprocessing import Preprocessing
-from flyweight.data.default_boxes import published_default_boxes
 from flyweight.models.detectors.checkpoint import load_manifest
+from flyweight.models.detectors.config import Config, field_names
 from flyweight.models.detectors.detector import Detector
-from flyweight.models.detectors.ssd import SSD, SSDConfig, SSDObjective, build_ssd
-from flyweight.models.heads.initialisation import initialise_head
-from flyweight.models.ops.anchors import BoxSizes
+from flyweight.models.detectors.families import FAMILIES
+from flyweight.models.detectors.family import Family
+from flyweight.models.detectors.parts import IMAGENET_MEAN, IMAGENET_STD
+from flyweight.models.detectors.presets import retinanet, ssd, yolo
+from flyweight.models.detectors.presets.ssd import as_box_sizes
 from flyweight.models.pretrained import load_pretrained_backbone
 
 CODE_LICENCE = "Apache-2.0"
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALLEST_SIZE = 32
 
-
-def _ssdlite(backbone: str, num_classes: int, **changes: Any) -> SSDConfig:
-    """SSDlite at 320 with six levels of six boxes, sizes 0.2 to 0.95 of the input."""
-    config = SSDConfig(
-        name=f"ssdlite320_{backbone}",
-        num_classes=num_classes,
-        backbone=backbone,
-        size_hw=(320, 320),
-        default_boxes=as_box_sizes(published_default_boxes()),
-    )
-    return replace(config, **changes)
-
-
-def ssdlite320_mobilenet_v1(*, num_classes: int, **changes: Any) -> SSDConfig:
-    """SSDlite over MobileNetV1: plain depthwise separable layers, the easiest to run anywhere."""
-    return _ssdlite("mobilenet_v1", num_classes, **changes)
-
-
-def ssdlite320_mobilenet_v2(*, num_classes: int, **changes: Any) -> SSDConfig:
-    """SSDlite over MobileNetV2: the usual choice; quantises well; ImageNet weights offline."""
-    return _ssdlite("mobilenet_v2", num_classes, **changes)
-
-
-def ssdlite320_mobilenet_v3_large(*, num_classes: int, **changes: Any) -> SSDConfig:
-    """SSDlite over MobileNetV3-Large: the fewest operations for its accuracy."""
-    return _ssdlite("mobilenet_v3_large", num_classes, **changes)
-
-
-def ssdlite320_mobilenet_v3_small(*, num_classes: int, **changes: Any) -> SSDConfig:
-    """SSDlite over MobileNetV3-Small: the smallest, for simple scenes and slow devices."""
-    return _ssdlite("mobilenet_v3_small", num_classes, **changes)
-
-
-ZOO: dict[str, Callable[..., SSDConfig]] = {
-    "ssdlite320_mobilenet_v1": ssdlite320_mobilenet_v1,
-    "ssdlite320_mobilenet_v2": ssdlite320_mobilenet_v2,
-    "ssdlite320_mobilenet_v3_large": ssdlite320_mobilenet_v3_large,
-    "ssdlite320_mobilenet_v3_small": ssdlite320_mobilenet_v3_small,
+# Called with `num_classes` and any field of the config; the docstring's first line describes it.
+ZOO: dict[str, Callable[..., Any]] = {
+    "ssdlite320_mobilenet_v1": ssd.ssdlite320_mobilenet_v1,
+    "ssdlite320_mobilenet_v2": ssd.ssdlite320_mobilenet_v2,
+    "ssdlite320_mobilenet_v3_large": ssd.ssdlite320_mobilenet_v3_large,
+    "ssdlite320_mobilenet_v3_small": ssd.ssdlite320_mobilenet_v3_small,
+    "mobilenet_ssd300": ssd.mobilenet_ssd300,
+    "ssd300_vgg16": ssd.ssd300_vgg16,
+    "retinanet_snet": retinanet.retinanet_snet,
+    "retinanet_resnet50_fpn": retinanet.retinanet_resnet50_fpn,
+    "retinanet_resnet101_fpn": retinanet.retinanet_resnet101_fpn,
+    "yolov3_darknet53": yolo.yolov3_darknet53,
+    "yolov4_cspdarknet53": yolo.yolov4_cspdarknet53,
+    # Kinds of detectors, to be given a backbone.
+    "ssdlite": ssd.ssdlite,
+    "ssd": ssd.ssd,
+    "retinanet": retinanet.retinanet,
+    "yolov3": yolo.yolov3,
+    "yolov4": yolo.yolov4,
 }
 
 # MobileNetV3's published SSDlite halves the tail where no ImageNet weights need the full one.
@@ -79,10 +61,6 @@ PRETRAINED_NORM_EPS = {
     "mobilenet_v3_small": 1e-3,
 }
 
-# torchvision's SSDlite, but for the score: what lies between 0.001 and 0.01 hardly moves AP and
-# costs NMS most of its time.
-SSDLITE_THRESHOLDS = Thresholds(score=0.01, iou=0.55, candidates_per_class=300, max_detections=300)
-
 
 @dataclass(frozen=True)
 class ZooEntry:
@@ -97,11 +75,11 @@ class ZooEntry:
 
 def describe(name: str, *, num_classes: int = 90) -> ZooEntry:
     """What a model is and weighs, with the classes of COCO unless told otherwise."""
-    config = _preset(name)(num_classes=num_classes)
-    config = replace(config, reduced_tail=config.backbone in REDUCIBLE_TAILS)
+    config: Config = _preset(name)(num_classes=num_classes)
+    config = replace(config, **_needs_from_scratch(config))
     # On the meta device nothing is allocated: only shapes are counted.
     with torch.device("meta"):
-        detector = build_ssd(
+        detector = FAMILIES[config.family].build(
             config,
             class_names=[str(index) for index in range(num_classes)],
             preprocessing=Preprocessing(size_hw=config.size_hw),
@@ -111,7 +89,7 @@ def describe(name: str, *, num_classes: int = 90) -> ZooEntry:
         description=(ZOO[name].__doc__ or "").strip(),
         size_hw=config.size_hw,
         params=sum(parameter.numel() for parameter in detector.parameters()),
-        anchors=len(cast(SSDObjective, detector.objective).default_boxes),
+        anchors=len(cast(Any, detector.objective).anchors),
     )
 
 
@@ -135,12 +113,13 @@ def build(
         size: of the input, pixels: a side, or height and width; the preset's if None.
         width: multiplier of the channels; the preset's if None.
         pretrained: `none`, `imagenet` for the backbone's ImageNet weights, or a file of them.
-        default_boxes: of each level the (w, h) of its boxes, relative to the input (0 to 1);
+        default_boxes: of each level the (w, h) of its anchors, relative to the input (0 to 1);
             the published ones if None.
-        preprocessing: how a picture becomes the input; if None, stretched, with the mean and
-            deviation of the pretrained weights, 0.5 without (as published).
+        preprocessing: how a picture becomes the input; if None, as published, but for the mean
+            and deviation of the pretrained weights.
         thresholds: from dense outputs to detections.
-        changes: any other field of the config, such as `background_prior=0.97`.
+        changes: any other field of the config, such as `backbone="ghostnet"`, `neck="fpn"` or
+            `background_prior=0.97`.
 
     Raises:
         InputError: an unknown name or field, or a value that cannot be.
@@ -153,25 +132,28 @@ def build(
         if not width > 0:
             raise InputError(f"width {width} is not positive", where="width", fix="give e.g. 0.5")
         changes["width"] = float(width)
-    if default_boxes is not None:
-        changes["default_boxes"] = as_box_sizes(default_boxes)
-    unknown = changes.keys() - {field.name for field in fields(SSDConfig)}
+    if isinstance(changes.get("backbone_options"), Mapping):
+        changes["backbone_options"] = tuple(changes["backbone_options"].items())
+    family = family_of(name)
+    unknown = changes.keys() - field_names(family.config)
     if unknown:
         raise InputError(f"unknown option {min(unknown)!r}", where=name)
-    check_prior(changes.get("background_prior"))
-    own, own_preprocessing = _starting_point(name, source)
-    config = preset(num_classes=len(names), **(own | changes))
-    check_default_boxes(config)
-    preprocessing = preprocessing or own_preprocessing
-    detector = build_ssd(
+    config = preset(num_classes=len(names), **changes)
+    own, scaling = _starting_point(config, source)
+    config = replace(config, **{key: own[key] for key in own.keys() - changes.keys()})
+    if default_boxes is not None:
+        config = family.with_anchors(config, as_box_sizes(default_boxes))
+    family.check(config)
+    published, own_thresholds = family.published(config)
+    if preprocessing is None:
+        preprocessing = published if scaling is None else scaling
+    detector = family.build(
         config,
         class_names=names,
         preprocessing=replace(preprocessing, size_hw=config.size_hw),
-        thresholds=thresholds or SSDLITE_THRESHOLDS,
+        thresholds=thresholds or own_thresholds,
     )
-    backbone = cast(SSD, detector.model).backbone
-    if source == "none":
-        initialise_head(backbone)
+    backbone = cast(Any, detector.model).backbone
     detector.lineage = {
         "code_licence": CODE_LICENCE,
         "pretrained": load_pretrained_backbone(backbone, config.backbone, source),
@@ -179,60 +161,39 @@ def build(
     return detector
 
 
-def _starting_point(name: str, source: str) -> tuple[dict[str, Any], Preprocessing]:
+def family_of(name: str) -> Family:
+    """The family of detectors that a name of the zoo belongs to."""
+    return FAMILIES[_preset(name)(num_classes=1).family]
+
+
+def _starting_point(config: Config, source: str) -> tuple[dict[str, Any], Preprocessing | None]:
     """What the weights at `source` need of the config, and how they want their input scaled."""
-    backbone = _preset(name)(num_classes=1).backbone
     if source == "none":
-        return {"reduced_tail": backbone in REDUCIBLE_TAILS}, Preprocessing()
+        return _needs_from_scratch(config), None
     if source.endswith(".safetensors"):
         with suppress(InputError):  # not ours: then a backbone's, as published
             manifest = load_manifest(source)
-            theirs = SSDConfig.from_dict(manifest.model)
-            eps = theirs.backbone_norm_eps
-            needs = {
-                "reduced_tail": theirs.reduced_tail,
-                "backbone_norm_eps": theirs.norm_eps if eps is None else eps,
-            }
+            theirs = manifest.model
+            eps = theirs.get("backbone_norm_eps")
+            needs = {"backbone_norm_eps": theirs.get("norm_eps") if eps is None else eps}
+            if "reduced_tail" in field_names(type(config)):
+                needs["reduced_tail"] = theirs.get("reduced_tail", False)
             return needs, manifest.preprocessing
     scaling = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    return {"backbone_norm_eps": PRETRAINED_NORM_EPS[backbone]}, scaling
+    return {"backbone_norm_eps": PRETRAINED_NORM_EPS.get(config.backbone)}, scaling
 
 
-def _preset(name: str) -> Callable[..., SSDConfig]:
+def _needs_from_scratch(config: Config) -> dict[str, Any]:
+    if "reduced_tail" in field_names(type(config)):
+        return {"reduced_tail": config.backbone in REDUCIBLE_TAILS}
+    return {}
+
+
+def _preset(name: str) -> Callable[..., Any]:
     if name not in ZOO:
         near = get_close_matches(name, ZOO, n=3, cutoff=0.3) or sorted(ZOO)
         raise InputError(f"unknown model {name!r}", fix=f"did you mean {', '.join(near)}?")
     return ZOO[name]
-
-
-def as_box_sizes(default_boxes: Sequence[Sequence[tuple[float, float]]]) -> BoxSizes:
-    """Default boxes as the hashable tuples that a config holds."""
-    return tuple(tuple((float(w), float(h)) for w, h in level) for level in default_boxes)
-
-
-def check_prior(prior: float | None) -> None:
-    """Raise an InputError unless the background's prior is a probability, or none is wanted."""
-    if prior is not None and not 0 < prior < 1:
-        raise InputError(
-            f"background_prior {prior} is not between 0 and 1", where="background_prior"
-        )
-
-
-def check_default_boxes(config: SSDConfig) -> None:
-    """Raise an InputError unless each level has boxes of a positive size."""
-    levels = 2 + len(config.extras)
-    if len(config.default_boxes) != levels:
-        raise InputError(
-            f"default boxes for {len(config.default_boxes)} levels, {config.name} has {levels}",
-            where="default_boxes",
-        )
-    for index, level in enumerate(config.default_boxes):
-        if not level or not all(0 < side < 10 for box in level for side in box):
-            raise InputError(
-                f"level {index} needs at least one default box, of sides above 0",
-                where="default_boxes",
-                fix="give (width, height) relative to the input, 0 to 1",
-            )
 
 
 def checked_class_names(classes: Sequence[str]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Activation factories: functions without arguments that give a new module.
 
-In place, because the input is always the output of a norm, which no backward pass reads again.
+In place, because the input is always the output of a norm or a convolution, which no backward
+pass reads again.
 """
 
 from __future__ import annotations
@@ -25,3 +26,18 @@ def relu6() -> nn.Module:
 def hard_swish() -> nn.Module:
     """x * ReLU6(x + 3) / 6 (MobileNetV3, https://arxiv.org/abs/1905.02244, section 5.2)."""
     return nn.Hardswish(inplace=True)
+
+
+def hard_sigmoid() -> nn.Module:
+    """ReLU6(x + 3) / 6, the gate of MobileNetV3 (https://arxiv.org/abs/1905.02244, section 5.2)."""
+    return nn.Hardsigmoid(inplace=True)
+
+
+def leaky_relu() -> nn.Module:
+    """x where positive, else 0.1 * x: the slope of Darknet (YOLOv3, YOLOv4)."""
+    return nn.LeakyReLU(0.1, inplace=True)
+
+
+def mish() -> nn.Module:
+    """x * tanh(softplus(x)) (Mish, https://arxiv.org/abs/1908.08681): YOLOv4's backbone."""
+    return nn.Mish(inplace=True)

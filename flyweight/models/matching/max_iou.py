@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from flyweight.models.matching.parts import image_parts
 from flyweight.models.ops.boxes import box_iou
 
 # B images, G object slots of an image (some empty), A anchors
-
-# The overlaps of a batch take several float tensors [B, G, A]; images go in parts beyond this.
-MAX_PAIRS = 2**25
 
 
 class MaxIoUMatcher:
@@ -39,10 +37,9 @@ class MaxIoUMatcher:
         anchors = len(anchors_xyxy)
         if slots == 0:
             return torch.full((images, anchors), -1, dtype=torch.int64, device=valid.device)
-        part = max(1, MAX_PAIRS // (slots * anchors))
         return torch.cat([
-            self._match(boxes, mask, anchors_xyxy)
-            for boxes, mask in zip(boxes_xyxy.split(part), valid.split(part), strict=True)
+            self._match(boxes_xyxy[part], valid[part], anchors_xyxy)
+            for part in image_parts(images, pairs_per_image=slots * anchors)
         ])  # fmt: skip
 
     def _match(self, boxes_xyxy: Tensor, valid: Tensor, anchors_xyxy: Tensor) -> Tensor:

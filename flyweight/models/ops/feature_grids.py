@@ -1,0 +1,42 @@
+"""How many cells each level of a network has, without running it."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from flyweight.core.errors import InputError
+
+
+def feature_grids(module: nn.Module, size_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """(rows, columns) of each level that `module` gives for an input of `size_hw` pixels.
+
+    Shapes alone go through the network, on the meta device: what kernels, paddings and roundings
+    do to them need not be known a second time.
+
+    Args:
+        module: images `[B, 3, H, W]` to a list of levels `[B, C, h, w]`.
+
+    Raises:
+        InputError: the input is too small for the network's strides.
+    """
+    named = chain(module.named_parameters(), module.named_buffers())
+    shapes = {name: tensor.to("meta") for name, tensor in named}
+    images = torch.empty((1, 3, *size_hw), device="meta")
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            levels: list[Tensor] = torch.func.functional_call(module, shapes, (images,))
+    except RuntimeError as error:
+        raise InputError(
+            f"input size {size_hw[0]}x{size_hw[1]} is too small for the network's strides "
+            f"({str(error).splitlines()[0][:150]})",
+            where="size",
+            fix="take a larger input, or fewer levels",
+        ) from error
+    finally:
+        module.train(training)
+    return tuple((int(level.shape[-2]), int(level.shape[-1])) for level in levels)

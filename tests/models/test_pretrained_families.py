@@ -129,7 +129,9 @@ def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layers: list[int | str] = []
     for channels, depth in ((16, 2), (32, 2), (64, 3), (128, 3), (128, 3)):
         layers += [channels] * depth + ["M"]
-    theirs = VGG(make_layers(layers))
+    with torch.device("meta"):
+        theirs = VGG(make_layers(layers))
+    theirs.features = make_layers(layers)
     theirs.classifier[0] = nn.Linear(128 * 49, 1024)
     theirs.classifier[3] = nn.Linear(1024, 1024)
     theirs.classifier[6] = nn.Linear(1024, 1000)

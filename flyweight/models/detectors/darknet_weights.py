@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from flyweight.core.errors import InputError
 from flyweight.core.files import write_atomically
 from flyweight.models.detectors.detector import Detector
-from flyweight.models.detectors.yolo import YOLOConfig
+from flyweight.models.detectors.yolo_config import YOLOConfig
 from flyweight.models.heads.yolo import SHARED_COLUMNS
 from flyweight.models.layers import ConvNormAct
 

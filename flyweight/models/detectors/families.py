@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from flyweight.models.detectors import retinanet, ssd, yolo
+from flyweight.models.detectors import faster_rcnn, retinanet, ssd, yolo
 from flyweight.models.detectors.family import Family
 
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (ssd.FAMILY, retinanet.FAMILY, yolo.FAMILY)
+    family.name: family
+    for family in (ssd.FAMILY, retinanet.FAMILY, faster_rcnn.FAMILY, yolo.FAMILY)
 }

@@ -158,7 +158,8 @@ def _check_anchors(config: FasterRCNNConfig) -> None:
     counts = [len(level) for level in config.anchor_sizes]
     if len(set(counts)) != 1 or 0 in counts:
         raise InputError(
-            f"the RPN's head is shared by all levels, which need equally many anchors, not {counts}",
+            "the RPN's head is shared by all levels, which need equally many anchors, not "
+            f"{counts}",
             where="anchor_sizes",
         )
     if not all(side > 0 for level in config.anchor_sizes for box in level for side in box):

@@ -8,146 +8,45 @@ how far a cell reaches, and in the numbers of matching and loss. Published weigh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, cast, get_args
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from flyweight.core.errors import InputError
 from flyweight.core.manifest import Thresholds
-from flyweight.core.nms import NmsKind
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.backbones import Backbone
 from flyweight.models.backbones.initialisation import initialise_backbone
-from flyweight.models.detectors.config import from_dict, to_dict
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.family import ClassRows, Family
 from flyweight.models.detectors.parts import (
-    ACTIVATIONS,
-    NORMS,
     make_backbone,
     make_norm,
     named_activation,
 )
+from flyweight.models.detectors.selection import select_batch
 from flyweight.models.detectors.targets import Targets
+from flyweight.models.detectors.yolo_config import (
+    BACKBONE_LEVELS,
+    YOLO_NECKS,
+    YOLOConfig,
+    check_yolo,
+)
 from flyweight.models.heads.yolo import SHARED_COLUMNS, YOLOHead, initialise_outputs
-from flyweight.models.layers import ActFactory, ConvNormAct, DepthwiseSeparable, make_divisible
+from flyweight.models.layers import ActFactory, ConvNormAct, DepthwiseSeparable
 from flyweight.models.layers.conv import NormFactory
 from flyweight.models.losses.yolo import Normalisation, YOLOBoxLoss, yolo_loss
 from flyweight.models.matching.yolo import YOLOMatcher, ignore_by_iou
 from flyweight.models.necks import PYRAMIDS
-from flyweight.models.necks.yolo_fpn import YOLO_CHANNELS
 from flyweight.models.ops.anchors import AnchorGrid, BoxSizes, pixel_sizes, relative_sizes
 from flyweight.models.ops.feature_grids import feature_grids
-from flyweight.models.ops.nms import select_detections
 from flyweight.models.ops.yolo_coder import YOLOCoder
 
 # B images, A anchors, C classes, G object slots
 
-BACKBONE_LEVELS = ("C3", "C4", "C5")
-YOLO_NECKS = ("yolo_fpn", "yolo_pan")
-# Of every level in a neck that has no published widths for YOLO.
-PLAIN_CHANNELS = 128
 BACKGROUND, IGNORED = -1, -2
-
-
-@dataclass(frozen=True)
-class YOLOConfig:
-    """All numbers of a YOLO.
-
-    Attributes:
-        name: the zoo's name of the preset it comes from.
-        num_classes: C.
-        backbone: a name of `flyweight.models.backbones`.
-        size_hw: height and width of the input, pixels; multiples of 32 in Darknet, any here.
-        anchors: of each level the (w, h) of its anchors, pixels. They stay what they are when the
-            size of the input changes, as in Darknet.
-        scale_xy: how far the centres of each level reach, in cells (`scale_x_y` of the cfg); the
-            last holds for all further levels.
-        width: multiplier of the backbone's and the neck's channels.
-        backbone_options: of the family of backbones.
-        neck: "yolo_fpn" (v3), "yolo_pan" (v4), or another pyramid: "fpn", "pan".
-        neck_channels: at width 1, of each of the backbone's levels that the neck reads, or one
-            number for all; None for the neck's own.
-        separable: the 3×3 convolutions of neck and head are depthwise separable.
-        act: activation of neck and head.
-        norm: "batch", "group" or "none": of neck and head.
-        norm_eps, norm_momentum: of BatchNorm.
-        backbone_norm: of the backbone.
-        backbone_norm_eps: of the backbone's BatchNorm; None for `norm_eps`. Pretrained weights
-            need the one they were trained with.
-        prior: the probability of an object, and of each class of it, before training.
-        match_iou: an object also takes anchors of its centre's cells whose size fits by more than
-            this (v4); None for the best alone (v3).
-        ignore_iou: predictions that overlap an object by more are never called background.
-        box_loss: "offsets" (v3: errors of the raw offsets, small objects counting up to twice),
-            or one minus "iou", "giou", "diou" or "ciou" (v4).
-        label_smoothing: of the classes.
-        box_weight, objectness_weight, class_weight: factors of the losses.
-        nms: "greedy", or "diou", which spares boxes whose centres lie apart (v4, section 3.4); the
-            soft kinds lower scores instead. Exported files and the runtime are always greedy.
-        normalisation: losses are divided by the "images" of the batch, as in Darknet, or by the
-            "positives".
-        folded: BatchNorm is folded into the convolutions, the modules have none.
-    """
-
-    family: ClassVar[str] = "yolo"
-
-    name: str
-    num_classes: int
-    backbone: str
-    size_hw: tuple[int, int]
-    anchors: BoxSizes
-    scale_xy: tuple[float, ...] = (1.0,)
-    width: float = 1.0
-    backbone_options: tuple[tuple[str, Any], ...] = ()
-    neck: str = "yolo_fpn"
-    neck_channels: int | tuple[int, ...] | None = None
-    separable: bool = False
-    act: str = "leaky_relu"
-    norm: str = "batch"
-    norm_eps: float = 1e-5
-    norm_momentum: float = 0.1
-    backbone_norm: str = "batch"
-    backbone_norm_eps: float | None = None
-    prior: float = 0.01
-    match_iou: float | None = None
-    ignore_iou: float = 0.7
-    box_loss: str = "offsets"
-    label_smoothing: float = 0.0
-    box_weight: float = 1.0
-    objectness_weight: float = 1.0
-    class_weight: float = 1.0
-    normalisation: str = "images"
-    nms: str = "greedy"
-    folded: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, with the detector's family; `from_dict` reads it back."""
-        return to_dict(self)
-
-    @staticmethod
-    def from_dict(content: Mapping[str, Any]) -> YOLOConfig:
-        """The inverse of `to_dict`."""
-        return from_dict(YOLOConfig, content)
-
-    @property
-    def scale_of_levels(self) -> tuple[float, ...]:
-        """`scale_xy` of every level."""
-        missing = len(self.anchors) - len(self.scale_xy)
-        return (self.scale_xy + self.scale_xy[-1:] * max(0, missing))[: len(self.anchors)]
-
-    @property
-    def channels(self) -> int | tuple[int, ...]:
-        """Channels of the neck's levels at this width, multiples of 8."""
-        own = YOLO_CHANNELS if self.neck in YOLO_NECKS else PLAIN_CHANNELS
-        wanted = own if self.neck_channels is None else self.neck_channels
-        if isinstance(wanted, int):
-            return make_divisible(wanted * self.width)
-        widths = wanted[-len(self.anchors) :]
-        return tuple(make_divisible(each * self.width) for each in widths)
 
 
 class YOLOOutputs(NamedTuple):
@@ -201,11 +100,9 @@ class YOLOObjective(nn.Module):
         self.ignore_iou = ignore_iou
         self.box_loss = box_loss
         self.label_smoothing = label_smoothing
-        self.weights = {
-            "box_weight": box_weight,
-            "objectness_weight": objectness_weight,
-            "class_weight": class_weight,
-        }
+        self.box_weight = box_weight
+        self.objectness_weight = objectness_weight
+        self.class_weight = class_weight
         self.normalisation = normalisation
 
     @torch.no_grad()
@@ -240,16 +137,13 @@ class YOLOObjective(nn.Module):
         offsets = raw.offsets.float()
         predicted = self.coder.decode(offsets)
         boxes, classes = self.assign(predicted.detach(), targets)
-        by_offsets: dict[str, Tensor] = {}
+        target_offsets = box_scale = None
         if self.box_loss == "offsets":
             height, width = self.anchors.size_hw
             sides = boxes[..., 2:] - boxes[..., :2]
-            by_offsets = {
-                "offsets": offsets,
-                "target_offsets": self.coder.encode(boxes),
-                # Small objects weigh more: Darknet's factor, in place of YOLOv1's square roots.
-                "box_scale": 2 - sides.prod(dim=-1) / (height * width),
-            }
+            target_offsets = self.coder.encode(boxes)
+            # Small objects weigh more: Darknet's factor, in place of YOLOv1's square roots.
+            box_scale = 2 - sides.prod(dim=-1) / (height * width)
         return yolo_loss(
             predicted,
             raw.objectness,
@@ -259,8 +153,12 @@ class YOLOObjective(nn.Module):
             kind=self.box_loss,
             label_smoothing=self.label_smoothing,
             normalisation=self.normalisation,
-            **self.weights,
-            **by_offsets,
+            offsets=offsets,
+            target_offsets=target_offsets,
+            box_scale=box_scale,
+            box_weight=self.box_weight,
+            objectness_weight=self.objectness_weight,
+            class_weight=self.class_weight,
         )
 
 
@@ -269,11 +167,8 @@ class YOLOPostprocess(nn.Module):
 
     limit: Tensor
 
-    def __init__(
-        self, coder: YOLOCoder, *, size_hw: tuple[int, int], nms: NmsKind = "greedy"
-    ) -> None:
+    def __init__(self, coder: YOLOCoder, *, size_hw: tuple[int, int]) -> None:
         super().__init__()
-        self.nms = nms
         self.coder = coder
         height, width = size_hw
         limit = torch.tensor([width, height, width, height], dtype=torch.float32)
@@ -290,62 +185,7 @@ class YOLOPostprocess(nn.Module):
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Of each image `boxes_xyxy [K, 4]` (input pixels), `scores [K]`, `labels [K]`."""
         boxes, scores = self.decode(YOLOOutputs(*(each.float() for each in raw)))
-        return [
-            select_detections(
-                boxes_of_image,
-                scores_of_image,
-                score_threshold=thresholds.score,
-                iou_threshold=thresholds.iou,
-                candidates_per_class=thresholds.candidates_per_class,
-                max_detections=thresholds.max_detections,
-                kind=self.nms,
-            )
-            for boxes_of_image, scores_of_image in zip(boxes, scores, strict=True)
-        ]
-
-
-def check_yolo(config: YOLOConfig) -> None:
-    """Raise an InputError where the numbers of a config contradict each other."""
-    for field, choices in (
-        ("neck", tuple(PYRAMIDS)),
-        ("act", tuple(ACTIVATIONS)),
-        ("norm", NORMS),
-        ("box_loss", get_args(YOLOBoxLoss)),
-        ("normalisation", get_args(Normalisation)),
-        ("nms", get_args(NmsKind)),
-    ):
-        value = getattr(config, field)
-        if value not in choices:
-            raise InputError(
-                f"unknown {field} {value!r}", where=field, fix=f"choose {', '.join(choices)}"
-            )
-    for field in ("prior", "ignore_iou", "label_smoothing", "match_iou"):
-        value = getattr(config, field)
-        if value is not None and not (0 < value < 1 or (value == 0 and field != "prior")):
-            raise InputError(f"{field} {value} is not between 0 and 1", where=field)
-    if not config.anchors:
-        raise InputError("anchors for no level", where="anchors")
-    for index, level in enumerate(config.anchors):
-        if not level or not all(side > 0 for box in level for side in box):
-            raise InputError(
-                f"level {index} needs at least one anchor, of sides above 0",
-                where="anchors",
-                fix="give (width, height) in pixels",
-            )
-    if not config.scale_xy or min(config.scale_xy) < 1:
-        raise InputError(
-            f"scale_xy {config.scale_xy}: a cell must be within reach",
-            where="scale_xy",
-            fix="give at least 1.0",
-        )
-    levels = min(len(BACKBONE_LEVELS), len(config.anchors))
-    uniform = isinstance(config.channels, int)
-    if not uniform and (config.neck not in YOLO_NECKS or len(config.channels) < levels):  # type: ignore[arg-type]
-        raise InputError(
-            f"neck_channels {config.neck_channels} do not fit the neck {config.neck}",
-            where="neck_channels",
-            fix=f"give one number{f', or {levels}' if config.neck in YOLO_NECKS else ''}",
-        )
+        return select_batch(boxes, scores, thresholds)
 
 
 def separable_conv(
@@ -414,7 +254,7 @@ def build_yolo(
         config,
         model=YOLO(backbone, neck, head),
         objective=_make_objective(config, anchors, coder=coder, strides=strides),
-        postprocess=YOLOPostprocess(coder, size_hw=config.size_hw, nms=cast(NmsKind, config.nms)),
+        postprocess=YOLOPostprocess(coder, size_hw=config.size_hw),
         class_names=class_names,
         preprocessing=preprocessing,
         thresholds=thresholds,
@@ -445,6 +285,8 @@ def _make_objective(
 
 
 YOLO_THRESHOLDS = Thresholds(score=0.01, iou=0.45, candidates_per_class=400, max_detections=300)
+# Version 4, section 3.4: boxes whose centres lie apart are spared.
+YOLOV4_THRESHOLDS = replace(YOLO_THRESHOLDS, nms="diou")
 # Darknet's networks see 0 to 1; it pads a letterbox with the middle grey.
 DARKNET_SCALING = Preprocessing(
     resize="letterbox", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), pad_value=128
@@ -452,7 +294,8 @@ DARKNET_SCALING = Preprocessing(
 
 
 def _published(config: YOLOConfig) -> tuple[Preprocessing, Thresholds]:
-    return DARKNET_SCALING, YOLO_THRESHOLDS
+    version_4 = config.neck == "yolo_pan"
+    return DARKNET_SCALING, YOLOV4_THRESHOLDS if version_4 else YOLO_THRESHOLDS
 
 
 def _with_anchors(config: YOLOConfig, sizes_wh: BoxSizes) -> YOLOConfig:

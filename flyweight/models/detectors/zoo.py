@@ -20,7 +20,7 @@ from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.families import FAMILIES
 from flyweight.models.detectors.family import Family
 from flyweight.models.detectors.parts import IMAGENET_MEAN, IMAGENET_STD
-from flyweight.models.detectors.presets import retinanet, ssd, yolo
+from flyweight.models.detectors.presets import faster_rcnn, retinanet, ssd, yolo
 from flyweight.models.detectors.presets.ssd import as_box_sizes
 from flyweight.models.pretrained import load_pretrained_backbone
 
@@ -38,12 +38,17 @@ ZOO: dict[str, Callable[..., Any]] = {
     "retinanet_snet": retinanet.retinanet_snet,
     "retinanet_resnet50_fpn": retinanet.retinanet_resnet50_fpn,
     "retinanet_resnet101_fpn": retinanet.retinanet_resnet101_fpn,
+    "faster_rcnn_resnet50_fpn": faster_rcnn.faster_rcnn_resnet50_fpn,
+    "faster_rcnn_resnet101_fpn": faster_rcnn.faster_rcnn_resnet101_fpn,
+    "faster_rcnn_mobilenet_v3_large_320_fpn": faster_rcnn.faster_rcnn_mobilenet_v3_large_320_fpn,
+    "faster_rcnn_vgg16": faster_rcnn.faster_rcnn_vgg16,
     "yolov3_darknet53": yolo.yolov3_darknet53,
     "yolov4_cspdarknet53": yolo.yolov4_cspdarknet53,
     # Kinds of detectors, to be given a backbone.
     "ssdlite": ssd.ssdlite,
     "ssd": ssd.ssd,
     "retinanet": retinanet.retinanet,
+    "faster_rcnn": faster_rcnn.faster_rcnn,
     "yolov3": yolo.yolov3,
     "yolov4": yolo.yolov4,
 }

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.detection.ssd import SSDFeatureExtractorVGG
 from torchvision.models.detection.ssdlite import _mobilenet_extractor
+from torchvision.models.vgg import VGG, make_layers
 
 from flyweight.models.backbones import Backbone, build_backbone, build_classifier
+from flyweight.models.backbones.layouts import in_our_layout
 from flyweight.models.conversion import convert_state_dict
+from flyweight.models.pretrained import PRETRAINED_ACT
 
 Enliven = Callable[[nn.Module], nn.Module]
 
@@ -31,6 +36,84 @@ def test_torchvision(name: str, width: float, enliven: Enliven) -> None:
     x = torch.randn(2, 3, 96, 64)
     with torch.inference_mode():
         _assert_same(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "width"),
+    [
+        ("resnet18", "resnet18", 1.0),
+        ("resnet50", "resnet50", 1.0),
+        ("resnet101", "resnet101", 1.0),
+        ("squeezenet1_0", "squeezenet1_0", 1.0),
+        ("squeezenet1_1", "squeezenet1_1", 1.0),
+        ("shufflenet_v2", "shufflenet_v2_x0_5", 0.5),
+        ("shufflenet_v2", "shufflenet_v2_x1_0", 1.0),
+        ("shufflenet_v2", "shufflenet_v2_x1_5", 1.5),
+        ("shufflenet_v2", "shufflenet_v2_x2_0", 2.0),
+    ],
+)
+def test_torchvision_families(name: str, model: str, width: float, enliven: Enliven) -> None:
+    theirs = enliven(torchvision.models.get_model_builder(model)())
+    ours = build_classifier(name, width=width).eval()
+    _assert_same_logits(ours, theirs, theirs.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "options"),
+    [
+        ("ghostnet", "ghostnet_100", {}),
+        ("darknet53", "darknet53", {"act": PRETRAINED_ACT["darknet53"]}),
+        ("cspdarknet53", "cspdarknet53", {"act": PRETRAINED_ACT["cspdarknet53"]}),
+    ],
+)
+def test_timm_families(name: str, model: str, options: dict[str, Any], enliven: Enliven) -> None:
+    theirs = enliven(timm.create_model(model, pretrained=False))
+    ours = build_classifier(name, **options).eval()
+    state = in_our_layout(theirs.state_dict(), name, ours.backbone)
+    _assert_same_logits(ours, theirs, state)
+
+
+def test_torchvision_vgg_16() -> None:
+    """At a quarter of the width, for torchvision's own has half a gigabyte of weights."""
+    layers: list[int | str] = []
+    for channels, depth in ((16, 2), (32, 2), (64, 3), (128, 3), (128, 3)):
+        layers += [channels] * depth + ["M"]
+    with torch.device("meta"):
+        theirs = VGG(make_layers(layers)).eval()
+    theirs.features = make_layers(layers)
+    theirs.classifier[0] = nn.Linear(128 * 49, 1024)
+    theirs.classifier[3] = nn.Linear(1024, 1024)
+    theirs.classifier[6] = nn.Linear(1024, 1000)
+    ours = build_classifier("vgg16", width=0.25).eval()
+    _assert_same_logits(ours, theirs, theirs.state_dict())
+
+
+def test_reduced_vgg_16_is_torchvisions_in_ssd() -> None:
+    layers: list[int | str] = []
+    for channels, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        layers += [channels] * depth + ["M"]
+    theirs = SSDFeatureExtractorVGG(make_layers(layers), highres=False).eval()
+    trunk = nn.Sequential(theirs.features, *theirs.extra[0])
+    ours = build_backbone("vgg16", outputs="ssd", atrous=True).eval()
+    ours.load_state_dict(convert_state_dict(trunk.state_dict(), ours, source_name="torchvision"))
+    # As at 300 pixels, the size before pool3 is odd and only that one.
+    x = torch.randn(1, 3, 44, 60)
+    with torch.inference_mode():
+        conv4_3 = theirs.features(x)
+        conv7 = theirs.extra[0](conv4_3)
+        for level, expected in zip(ours(x), (conv4_3, conv7), strict=True):
+            scale = expected.std()
+            torch.testing.assert_close(level / scale, expected / scale, atol=1e-4, rtol=0)
+
+
+def _assert_same_logits(ours: nn.Module, theirs: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """In float64: over a hundred random layers, rounding alone passes 1e-4 in float32."""
+    ours.load_state_dict(convert_state_dict(state, ours, source_name="theirs"))
+    x = torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    with torch.inference_mode():
+        expected = theirs.double()(x)
+        assert expected.std() > 1e-3, "the comparison would be one of zeros"
+        torch.testing.assert_close(ours.double()(x), expected, atol=1e-8, rtol=1e-6)
 
 
 def test_timm_mobilenet_v1(enliven: Enliven) -> None:

@@ -69,10 +69,11 @@ def ssd(*, num_classes: int, backbone: str = "mobilenet_v1", **changes: Any) -> 
 
 def ssd300_vgg16(*, num_classes: int, **changes: Any) -> SSDConfig:
     """SSD300 over VGG-16, as published: heavy, the ancestor."""
-    # Liu et al. 2016, section 3.1 and figure 2, with the steps and sizes of the published code.
+    # Liu et al. 2016, sections 3.1 and 3.4, with the steps of the published code and its sizes for
+    # COCO, which torchvision's weights have too: 0.07, 0.15, 0.33 ... 1.05 of the input.
     levels = zip(
-        (30, 60, 111, 162, 213, 264),
-        (60, 111, 162, 213, 264, 315),
+        (21, 45, 99, 153, 207, 261),
+        (45, 99, 153, 207, 261, 315),
         ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
         strict=True,
     )
@@ -83,7 +84,11 @@ def ssd300_vgg16(*, num_classes: int, **changes: Any) -> SSDConfig:
         "backbone_levels": "ssd",
         "backbone_norm": "none",
         "norm": "none",
-        "default_boxes": tuple(prior_boxes(low, high, ratios, 300) for low, high, ratios in levels),
+        # torchvision's boxes are never wider or higher than the input.
+        "default_boxes": tuple(
+            tuple((min(w, 1.0), min(h, 1.0)) for w, h in prior_boxes(low, high, ratios, 300))
+            for low, high, ratios in levels
+        ),
         "steps": (8.0, 16.0, 32.0, 64.0, 100.0, 300.0),
         "valid_extras": 2,
         "l2_norm": True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from flyweight.models.detectors.yolo import YOLOConfig
+from flyweight.models.detectors.yolo_config import YOLOConfig
 from flyweight.models.ops.anchors import BoxSizes
 
 # Pixels, levels finest first; by k-means on COCO (Redmon and Farhadi 2018, section 2.3).
@@ -19,6 +19,9 @@ YOLOV4_ANCHORS: BoxSizes = (
     ((36.0, 75.0), (76.0, 55.0), (72.0, 146.0)),
     ((142.0, 110.0), (192.0, 243.0), (459.0, 401.0)),
 )
+
+# Of BatchNorm, as in Darknet (`(x - mean) / (sqrt(variance) + 1e-6)`) and in OpenCV.
+DARKNET_EPS = 1e-6
 
 
 def yolov3(*, num_classes: int, backbone: str = "mobilenet_v2", **changes: Any) -> YOLOConfig:
@@ -36,7 +39,12 @@ def yolov3(*, num_classes: int, backbone: str = "mobilenet_v2", **changes: Any) 
 
 def yolov3_darknet53(*, num_classes: int, **changes: Any) -> YOLOConfig:
     """YOLOv3 over Darknet-53, as published: Darknet's weights load; heavy."""
-    options = {"name": "yolov3_darknet53", "backbone": "darknet53", "separable": False}
+    options: dict[str, Any] = {
+        "name": "yolov3_darknet53",
+        "backbone": "darknet53",
+        "separable": False,
+        "norm_eps": DARKNET_EPS,
+    }
     return yolov3(num_classes=num_classes, **(options | changes))
 
 
@@ -58,7 +66,6 @@ def yolov4(*, num_classes: int, backbone: str = "mobilenet_v2", **changes: Any) 
         # gradient of the offsets. That one is 4·38/1.1 = 138 times smaller for the centres of the
         # middle level, 608/76 = 8 times for the widths of its middle anchor: 0.07·√(138·8) = 2.3.
         box_weight=2.0,
-        nms="diou",
     )
     return replace(config, **changes)
 
@@ -70,5 +77,6 @@ def yolov4_cspdarknet53(*, num_classes: int, **changes: Any) -> YOLOConfig:
         "backbone": "cspdarknet53",
         "size_hw": (608, 608),
         "separable": False,
+        "norm_eps": DARKNET_EPS,
     }
     return yolov4(num_classes=num_classes, **(options | changes))

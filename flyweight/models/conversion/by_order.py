@@ -1,4 +1,4 @@
-"""Others' weights into our modules, by order, kind and shape, never by lists of names."""
+"""Others' state dicts into our modules, by order, kind and shape, never by lists of names."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from flyweight.data.scenes import draw_scene, save_scenes
 from flyweight.evaluation.latency import median_milliseconds
 from flyweight.export.export import export
 from flyweight.models.detectors import Detector, build
-from flyweight.models.detectors.torchvision_weights import convert_torchvision_ssdlite
+from flyweight.models.detectors.torchvision_weights import load_torchvision_weights
 from flyweight.runtime.load import load_predictor
 
 SCORE = 0.05
@@ -187,7 +187,7 @@ def converted(reference: nn.Module) -> Detector:
         classes=[f"class {index}" for index in range(CLASSES)],
         thresholds=Thresholds(score=0.01, iou=0.55, candidates_per_class=300, max_detections=300),
     )
-    convert_torchvision_ssdlite(reference.state_dict(), detector)
+    load_torchvision_weights(reference.state_dict(), detector)
     return detector.eval()
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flyweight.cli import bench, data, demo, eval, export, models, predict, train
+from flyweight.cli import bench, convert, data, demo, eval, export, models, predict, train
 from flyweight.core.errors import FlyweightError, InputError
 
 EXIT_FAILED = 1
@@ -55,6 +55,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "train": train.train,
     "eval": eval.evaluate,
     "predict": predict.predict,
+    "convert": convert.convert,
     "export": export.export,
     "bench": bench.bench,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_text
 import shlex
 import sys
 from pathlib import Path
@@ -19,10 +20,35 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
 Model = Annotated[
-    str,
+    str | None,
     typer.Argument(
         help="Name of a model (see: flyweight models), or a .safetensors file to go on from.",
         metavar="NAME|FILE",
+        show_default=False,
+    ),
+]
+Kind = Annotated[
+    str | None, typer.Option("--model", help="The same as NAME|FILE.", metavar="NAME|FILE")
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        help="Backbone in place of the model's own (see: flyweight models --backbones).",
+        metavar="NAME",
+    ),
+]
+Neck = Annotated[
+    str | None,
+    typer.Option(
+        help="Neck in place of the model's own.", metavar="ssd_extras|fpn|pan|yolo_fpn|yolo_pan"
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any other field of the model's config; may be given several times.",
+        metavar="FIELD=VALUE",
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder of the run.", metavar="RUN")]
@@ -73,9 +99,13 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in
 
 
 def train(
-    model: Model,
     data: Data,
     out: Out,
+    model: Model = None,
+    kind: Kind = None,
+    backbone: Backbone = None,
+    neck: Neck = None,
+    fields: Set = None,
     epochs: Epochs = None,
     size: Size = None,
     width: Width = None,
@@ -122,10 +152,18 @@ def train(
             "precision": None if precision is None else PRECISIONS[precision],
             "workers": workers,
         }
+        chosen = model or kind
+        if chosen is None:
+            raise InputError(
+                "no model is named", fix="name one, e.g.: flyweight train ssdlite320_mobilenet_v2"
+            )
+        options: dict[str, Any] = {"backbone": backbone, "neck": neck}
+        options = {name: value for name, value in options.items() if value is not None}
         trained = train_on_folder(
-            model,
+            chosen,
             data,
             out,
+            options=options | config_fields(fields or []),
             size=size,
             width=width,
             pretrained=pretrained,
@@ -138,6 +176,33 @@ def train(
         )
         content = trained.to_dict()
         show(content, lambda console: _render(console, content))
+
+
+def config_fields(words: list[str]) -> dict[str, Any]:
+    """`FIELD=VALUE` words as fields of a config; values are JSON, or text.
+
+    Raises:
+        InputError: a word without `=`.
+    """
+    from flyweight.core.errors import InputError
+
+    given: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise InputError(
+                f"'{word}' is not FIELD=VALUE", where="--set", fix="write e.g. --set head=conv3x3"
+            )
+        try:
+            value = json_text.loads(text)
+        except ValueError:
+            value = text
+        given[name.strip().replace("-", "_")] = _frozen(value)
+    return given
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value
 
 
 def _resume_command() -> str:

@@ -207,7 +207,7 @@ def _from_file(path: Path, backbone_name: str) -> PretrainedWeights:
             "no such weights file", where=path, fix='give a file, "imagenet" or "none"'
         )
     state, header = read_tensors(path)
-    lineage = _lineage("file", path, licence="unknown")
+    lineage = file_lineage("file", path, licence="unknown")
     if header:
         parent = header.get("lineage", {})
         lineage["parent"] = parent
@@ -240,7 +240,7 @@ def _packaged_file(file_name: str) -> Path | None:
 
 
 def _torchvision_file(source: str, path: Path) -> PretrainedWeights:
-    lineage = _lineage(source, path, licence=_TORCHVISION_LICENCE)
+    lineage = file_lineage(source, path, licence=_TORCHVISION_LICENCE)
     # torchvision writes the first digits of the SHA-256 into the file's name.
     digits = re.search(r"-([0-9a-f]{8,})\.", path.name)
     if digits and not lineage["sha256"].startswith(digits.group(1)):
@@ -290,7 +290,7 @@ def _from_timm(backbone_name: str) -> PretrainedWeights:
         raise InputError(f"this timm knows no weights of {model}", where="pretrained", fix=fix)
     repository = f"timm/{model}.{config.tag}"
     source, path = _cached_or_downloaded(hf_hub_download, repository, fix)
-    lineage = _lineage(source, path, licence=str(config.license or "unknown"))
+    lineage = file_lineage(source, path, licence=str(config.license or "unknown"))
     lineage["file"] = f"{repository}/{path.name}"
     state = _in_definition_order(read_tensors(path)[0], backbone_name)
     return PretrainedWeights(state, lineage)
@@ -387,7 +387,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, header if isinstance(header, dict) else {}
 
 
-def _lineage(source: str, path: Path, *, licence: str) -> dict[str, Any]:
+def file_lineage(source: str, path: Path, *, licence: str) -> dict[str, Any]:
+    """What is remembered of a file of weights: its place, name, SHA-256 and licence."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return {"source": source, "file": path.name, "sha256": sha256, "licence": licence}

@@ -96,6 +96,7 @@ class ModelChoice:
         width: channel multiplier; None for the model's own.
         pretrained: "imagenet", "none" or a file of weights, for the backbone; None is "none".
         anchors: "published" boxes or boxes to "fit" the data; None keeps the model's own.
+        options: other fields of the model's config, such as `{"backbone": "ghostnet"}`.
     """
 
     model: str | os.PathLike[str]
@@ -103,6 +104,7 @@ class ModelChoice:
     width: float | None = None
     pretrained: str | os.PathLike[str] | None = None
     anchors: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.anchors not in (None, "published", "fit"):
@@ -128,6 +130,7 @@ def train_on_folder(
     width: float | None = None,
     pretrained: str | os.PathLike[str] | None = None,
     anchors: str | None = None,
+    options: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool | None = None,
@@ -147,6 +150,7 @@ def train_on_folder(
         width: channel multiplier; the model's own by default.
         pretrained: "imagenet", "none" or a file of weights, for the backbone.
         anchors: "published" default boxes, or boxes to "fit" the data.
+        options: other fields of the model's config, such as `{"backbone": "ghostnet"}`.
         resume: go on with the run in `out`; settings that are not given are the run's own.
         overwrite: replace the run in `out`.
         progress: False shows nothing; None a bar on a terminal and lines elsewhere.
@@ -159,7 +163,14 @@ def train_on_folder(
         InputError: the model, the data, a setting or the folder cannot be used.
         TrainingInterrupted: Ctrl-C; the state is saved.
     """
-    choice = ModelChoice(model, size=size, width=width, pretrained=pretrained, anchors=anchors)
+    choice = ModelChoice(
+        model,
+        size=size,
+        width=width,
+        pretrained=pretrained,
+        anchors=anchors,
+        options=options or {},
+    )
     notes: list[str] = []
 
     def tell(text: str) -> None:
@@ -265,7 +276,8 @@ def anchors_of(model: Detector | ModelChoice) -> AnchorGrid:
         if model.is_file:
             model = checkpoint.rebuild(checkpoint.load_manifest(model.model))
         else:
-            model = zoo.build(os.fspath(model.model), classes=["object"], size=model.size)
+            name = os.fspath(model.model)
+            model = zoo.build(name, classes=["object"], size=model.size, **model.options)
     objective: Any = model.objective
     boxes: AnchorGrid = objective.anchors
     return boxes
@@ -291,8 +303,11 @@ def fitted_boxes(
 def _from_zoo(choice: ModelChoice, train_set: DetectionDataset) -> Detector:
     name = os.fspath(choice.model)
     shape: dict[str, Any] = {
-        "classes": train_set.class_names, "size": choice.size, "width": choice.width
-    }  # fmt: skip
+        "classes": train_set.class_names,
+        "size": choice.size,
+        "width": choice.width,
+        **choice.options,
+    }
     boxes = None
     if choice.anchors == "fit":
         boxes = fitted_boxes(zoo.build(name, **shape), train_set)
@@ -300,7 +315,8 @@ def _from_zoo(choice: ModelChoice, train_set: DetectionDataset) -> Detector:
 
 
 def _from_checkpoint(choice: ModelChoice, train_set: DetectionDataset, note: Note) -> Detector:
-    for option, value in (("width", choice.width), ("pretrained", choice.pretrained)):
+    given = {"width": choice.width, "pretrained": choice.pretrained, **choice.options}
+    for option, value in given.items():
         if value is not None:
             raise InputError(
                 f"{option} cannot be chosen for a checkpoint, which has its own weights",
@@ -360,6 +376,8 @@ def _detector_of(folder: RunFolder, choice: ModelChoice, train_set: DetectionDat
         )
     own = {"size": manifest.preprocessing.size_hw, "width": manifest.model.get("width")}
     asked = {"size": choice.size and zoo.checked_size(choice.size), "width": choice.width}
+    for option, value in choice.options.items():
+        own[option], asked[option] = manifest.model.get(option), value
     for option, value in asked.items():
         if value is not None and value != own[option]:
             raise InputError(

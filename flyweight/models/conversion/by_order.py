@@ -100,6 +100,18 @@ def convert_state_dict(
     return {name: converted[name] for name in target_state}
 
 
+def paired_shapes(
+    source: Mapping[str, Tensor], target_module: nn.Module
+) -> Iterator[tuple[str, tuple[int, ...] | None, tuple[int, ...]]]:
+    """Of each tensor of `target_module` its name, the shape of its partner in `source` by the same
+    rule (None without one), and its own shape."""
+    for theirs, ours in zip_longest(_layers(source), _layers(target_module.state_dict())):
+        for key, tensor in ours.tensors.items() if ours is not None else ():
+            partner = theirs.tensors.get(key) if theirs is not None else None
+            shape = None if partner is None else tuple(partner.shape)
+            yield ours.name(key), shape, tuple(tensor.shape)
+
+
 def _mismatch(
     pairs: list[tuple[_Layer | None, _Layer | None]], target_module: nn.Module, source_name: str
 ) -> InputError:

@@ -163,6 +163,11 @@ def save_darknet_weights(
                 file.write(values.astype(NUMBERS, copy=False).tobytes())
 
 
+def count_classes(detector: Detector, path: str | os.PathLike[str]) -> int | None:
+    """The number of classes with which `detector` would fit the file; None if it is another's."""
+    return _classes_of(detector, darknet_layers(detector), len(_read_numbers(path)))
+
+
 def _read_numbers(path: str | os.PathLike[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Everything after the header, `[N]`; mapped, not read."""
     try:

@@ -101,8 +101,8 @@ class YOLOConfig:
     @property
     def scale_of_levels(self) -> tuple[float, ...]:
         """`scale_xy` of every level."""
-        missing = len(self.anchors) - len(self.scale_xy)
-        return (self.scale_xy + self.scale_xy[-1:] * max(0, missing))[: len(self.anchors)]
+        further = len(self.anchors) - len(self.scale_xy)
+        return (self.scale_xy + self.scale_xy[-1:] * further)[-len(self.anchors) :]
 
     @property
     def channels(self) -> int | tuple[int, ...]:

@@ -55,7 +55,8 @@ class RPNHead(nn.Module):
 class Proposals(NamedTuple):
     """Padded to one number in all images, so that shapes stay static.
 
-    `boxes_xyxy [B, K, 4]` pixels of the input, best first, zeros where padded; `valid [B, K]` bool.
+    `boxes_xyxy [B, K, 4]` pixels of the input, in the order of their anchors, then zeros for
+    padding; `valid [B, K]` bool.
     """
 
     boxes_xyxy: Tensor
@@ -105,9 +106,13 @@ class ProposalLayer(nn.Module):
         # Last in order, what is not allowed can suppress nothing else.
         scores = scores.masked_fill(~allowed, -1.0)
         scores = scores.masked_fill(~self._survivors(boxes, scores), -1.0)
-        best, order = scores.topk(self.keep, dim=1)
-        boxes = boxes.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))
-        valid = best >= 0
+        best, chosen = scores.topk(self.keep, dim=1)
+        # Not in the order of scores: many are all but equal, and the rounding of another runtime
+        # would swap rows.
+        places = torch.where(best >= 0, index.gather(1, chosen), len(self.anchors)).argsort(dim=1)
+        valid = best.gather(1, places) >= 0
+        chosen = chosen.gather(1, places)
+        boxes = boxes.gather(1, chosen.unsqueeze(-1).expand(-1, -1, 4))
         return Proposals(torch.where(valid.unsqueeze(-1), boxes, 0.0), valid)
 
     def _candidates(self, objectness: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from flyweight.models.detectors.zoo import build, describe
 # B images, A anchors, K proposals, C classes
 
 CLASSES = tuple(f"class {index}" for index in range(5))
-SIZE_HW = (128, 160)
+SIZE_HW = (96, 160)
 MODELS: dict[str, Callable[..., FasterRCNN]] = {
     "faster_rcnn_resnet50_fpn": fasterrcnn_resnet50_fpn,
     "faster_rcnn_mobilenet_v3_large_320_fpn": fasterrcnn_mobilenet_v3_large_320_fpn,
@@ -91,12 +91,12 @@ def example_images() -> Tensor:
 @pytest.fixture(scope="module", params=MODELS)
 def pair(request: pytest.FixtureRequest) -> Pair:
     torch.manual_seed(0)
-    counts = {"rpn_post_nms_top_n_test": 150, "rpn_post_nms_top_n_train": 1000}
+    counts = {"rpn_post_nms_top_n_test": 150, "rpn_post_nms_top_n_train": 200}
     theirs = MODELS[request.param](
         weights=None, weights_backbone=None, num_classes=6, **counts
     ).eval()
     randomise(theirs)
-    ours = build(request.param, classes=CLASSES, size=SIZE_HW, proposals=150)
+    ours = build(request.param, classes=CLASSES, size=SIZE_HW, proposals=150, proposals_train=200)
     convert_torchvision_faster_rcnn(theirs.state_dict(), ours)
     return theirs, ours.eval()
 
@@ -229,7 +229,8 @@ def test_losses_and_gradients_are_torchvisions(pair: Pair, images: Tensor, empty
     boxes, labels = list(OBJECTS), list(LABELS)
     if empty:
         boxes[1], labels[1] = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
-    for stage, sampler in (("rpn", FirstInOrder(64, 0.5)), ("roi", FirstInOrder(128, 0.25))):
+    # Of the regions all: our proposals come in the order of anchors, torchvision's of scores.
+    for stage, sampler in (("rpn", FirstInOrder(64, 0.5)), ("roi", FirstInOrder(512, 1.0))):
         setattr(ours.objective, f"{stage}_sampler", sampler.ours)
         getattr(theirs, "rpn" if stage == "rpn" else "roi_heads").fg_bg_sampler = sampler
     # Equal to the last bit: an object's best anchors tie, and each of them counts.

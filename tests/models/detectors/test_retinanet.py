@@ -14,7 +14,7 @@ from flyweight.core.errors import InputError
 from flyweight.core.manifest import Thresholds
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.targets import Targets
-from flyweight.models.detectors.torchvision_weights import convert_torchvision_retinanet
+from flyweight.models.detectors.torchvision_weights import load_torchvision_weights
 from flyweight.models.detectors.zoo import build
 from flyweight.models.losses.retina import retinanet_loss
 
@@ -41,7 +41,7 @@ def pair() -> tuple[TorchvisionRetinaNet, Detector]:
     theirs = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=6)
     randomise(theirs)
     ours = build("retinanet_resnet50_fpn", classes=CLASSES, size=SIZE_HW)
-    convert_torchvision_retinanet(theirs.state_dict(), ours)
+    load_torchvision_weights(theirs.state_dict(), ours)
     return theirs.eval(), ours.eval()
 
 

@@ -18,7 +18,7 @@ from flyweight.core.manifest import Thresholds
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.ssd import SSDOutputs
 from flyweight.models.detectors.targets import Targets
-from flyweight.models.detectors.torchvision_weights import convert_torchvision_ssdlite
+from flyweight.models.detectors.torchvision_weights import load_torchvision_weights
 from flyweight.models.detectors.zoo import build
 
 
@@ -45,7 +45,7 @@ def make_pair(classes: int = 90) -> tuple[SSD, Detector]:
     ours = build(
         "ssdlite320_mobilenet_v3_large", classes=[f"class {index}" for index in range(classes)]
     )
-    convert_torchvision_ssdlite(theirs.state_dict(), ours)
+    load_torchvision_weights(theirs.state_dict(), ours)
     return theirs.eval(), ours.eval()
 
 

@@ -11,7 +11,7 @@ from torchvision.models.detection.ssd import SSD
 
 from flyweight.core.manifest import Thresholds
 from flyweight.models.detectors.detector import Detector
-from flyweight.models.detectors.torchvision_weights import convert_torchvision_ssd300
+from flyweight.models.detectors.torchvision_weights import load_torchvision_weights
 from flyweight.models.detectors.zoo import build, describe
 
 CLASSES = tuple(f"class {index}" for index in range(20))
@@ -30,7 +30,7 @@ def pair() -> tuple[SSD, Detector]:
             nn.init.normal_(parameter, std=0.1)
     nn.init.uniform_(theirs.backbone.scale_weight, 10, 20)
     ours = build("ssd300_vgg16", classes=CLASSES)
-    convert_torchvision_ssd300(theirs.state_dict(), ours)
+    load_torchvision_weights(theirs.state_dict(), ours)
     return theirs.eval(), ours.eval()
 
 

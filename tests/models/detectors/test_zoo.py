@@ -193,7 +193,8 @@ def test_a_flyweight_checkpoint_gives_its_backbone_with_all_that_belongs_to_it(
 def test_pretrained_mobilenet_v3_keeps_the_full_tail() -> None:
     reduced = build("ssdlite320_mobilenet_v3_small", classes=CLASSES)
     full = build("ssdlite320_mobilenet_v3_small", classes=CLASSES, reduced_tail=False)
-    assert 2 * reduced.model.neck.feature_info[1].channels == full.model.neck.feature_info[1].channels
+    channels = [each.model.neck.feature_info[1].channels for each in (reduced, full)]
+    assert 2 * channels[0] == channels[1]
 
 
 def test_preprocessing_of_ones_own_takes_the_models_size() -> None:

@@ -101,9 +101,9 @@ def table(rows: dict[str, Any]) -> str:
         "# Which parts fit",
         "",
         "Written by `benchmarks/compositions.py`. Each cell is a pair that was built at"
-        f" {SIZE}×{SIZE} pixels and a quarter of the channels (ShuffleNets and SNets: half), trained"
-        " a step, saved, reloaded, folded (same outputs) and exported to ONNX (same outputs); the"
-        " number is its parameters in thousands.",
+        f" {SIZE}×{SIZE} pixels and a quarter of the channels (ShuffleNets and SNets: half),"
+        " trained a step, saved, reloaded, folded (same outputs) and exported to ONNX (same"
+        " outputs); the number is its parameters in thousands.",
         "",
         "| backbone | " + " | ".join(HEADS) + " |",
         "|---|" + "---:|" * len(HEADS),

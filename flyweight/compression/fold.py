@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from flyweight.models.layers.deformable import DeformableConv
+
 M = TypeVar("M", bound=nn.Module)
-Foldable = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+Foldable = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.ConvTranspose2d, DeformableConv)
 
 
 def fold(module: M) -> M:
@@ -60,15 +62,29 @@ def _fold_sequential(parent: nn.Sequential, shared: set[int]) -> None:
             continue
         if norm.running_mean is None or id(layer) in shared or id(norm) in shared:
             continue
-        weight, bias = folded_weights(layer.weight, layer.bias, norm)
+        weight, bias = folded_weights(
+            layer.weight,
+            layer.bias,
+            norm,
+            transposed_groups=layer.groups if isinstance(layer, nn.ConvTranspose2d) else None,
+        )
         layer.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
         layer.bias = nn.Parameter(bias, requires_grad=layer.weight.requires_grad)
         setattr(parent, name, nn.Identity())
 
 
 @torch.no_grad()
-def folded_weights(weight: Tensor, bias: Tensor | None, norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """`weight [C, ...]` and `bias [C]` of a layer with `norm`, over C channels, folded into it."""
+def folded_weights(
+    weight: Tensor,
+    bias: Tensor | None,
+    norm: _BatchNorm,
+    *,
+    transposed_groups: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`weight [C, ...]` and `bias [C]` of a layer with `norm`, over C channels, folded into it.
+
+    A transposed convolution of g groups (`transposed_groups`) has weights `[C_in, C / g, k, k]`.
+    """
     assert norm.running_mean is not None
     assert norm.running_var is not None
     # In float64: the product of three roundings would otherwise be the largest error of an export.
@@ -81,7 +97,13 @@ def folded_weights(weight: Tensor, bias: Tensor | None, norm: _BatchNorm) -> tup
     shift = shift * scale
     if norm.bias is not None:
         shift = shift + norm.bias.double()
-    broadcast = scale.view(-1, *[1] * (weight.dim() - 1))
+    if transposed_groups is None:
+        broadcast = scale.view(-1, *[1] * (weight.dim() - 1))
+    else:
+        # Each input channel meets the outputs of its own group.
+        by_group = scale.view(transposed_groups, 1, -1)
+        inputs = weight.shape[0] // transposed_groups
+        broadcast = by_group.expand(-1, inputs, -1).reshape(weight.shape[0], -1, 1, 1)
     folded = (weight.double() * broadcast).to(weight.dtype)
     # Keeps channels-last memory, where the layer had it.
     return folded.contiguous(memory_format=_memory_format(weight)), shift.to(weight.dtype)

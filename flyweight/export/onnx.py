@@ -58,6 +58,13 @@ def export_onnx(
 
 def to_onnx(detector: Detector, *, dynamic_batch: bool = False) -> onnx.ModelProto:
     """The graph of `detector` with dense outputs, simplified, without a manifest."""
+    if dynamic_batch and detector.config.family == "faster_rcnn":
+        raise InputError(
+            "Faster R-CNN picks the proposals of each image by itself, so its graph has a fixed "
+            "number of images",
+            where="dynamic batch",
+            fix="export it for one image",
+        )
     module = exportable(detector)
     # With a batch of 1 the exporter would take the free dimension for a constant.
     batch = 2 if dynamic_batch else 1
@@ -73,6 +80,7 @@ def to_onnx(detector: Detector, *, dynamic_batch: bool = False) -> onnx.ModelPro
             input_names=["images"],
             output_names=["boxes", "scores"],
             dynamic_shapes=(free,) if dynamic_batch else None,
+            custom_translation_table=_translations(),
             verbose=False,
         )
         if program is None:
@@ -85,6 +93,26 @@ def to_onnx(detector: Detector, *, dynamic_batch: bool = False) -> onnx.ModelPro
     slim.ClearField("metadata_props")
     slim.producer_name = "flyweight"
     return slim
+
+
+def _translations() -> dict[Any, Any]:
+    """What torch's exporter does not translate rightly by itself.
+
+    Its RoIPool takes one argument fewer than torchvision's operator gives (torch 2.11 to 2.15).
+    """
+    from onnxscript import opset18 as op
+
+    def roi_pool(
+        input: Any, rois: Any, spatial_scale: float, pooled_height: int, pooled_width: int
+    ) -> tuple[Any, Any]:
+        pooled = op.MaxRoiPool(
+            input, rois, pooled_shape=(pooled_height, pooled_width), spatial_scale=spatial_scale
+        )
+        return pooled, pooled
+
+    import torchvision  # noqa: F401  registers the operator
+
+    return {torch.ops.torchvision.roi_pool.default: roi_pool}
 
 
 def exportable(detector: Detector) -> nn.Module:

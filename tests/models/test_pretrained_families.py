@@ -16,6 +16,7 @@ from torchvision.models.vgg import VGG, make_layers
 from flyweight.core.errors import InputError
 from flyweight.models import pretrained
 from flyweight.models.backbones import BACKBONES, build_backbone
+from flyweight.models.layers.activations import ACTIVATIONS
 from flyweight.models.pretrained import (
     PRETRAINED_ACT,
     PRETRAINED_NORM_EPS,
@@ -87,8 +88,8 @@ def _their_features(theirs: nn.Module, x: Tensor) -> Tensor:
         ("squeezenet1_0", 1.0, {"padded": False}),
         ("squeezenet1_1", 1.0, {"padded": False}),
         ("ghostnet", 1.0, {}),
-        ("darknet53", 1.0, {"act": PRETRAINED_ACT["darknet53"]}),
-        ("cspdarknet53", 1.0, {"act": PRETRAINED_ACT["cspdarknet53"]}),
+        ("darknet53", 1.0, {"act": ACTIVATIONS[PRETRAINED_ACT["darknet53"]]}),
+        ("cspdarknet53", 1.0, {"act": ACTIVATIONS[PRETRAINED_ACT["cspdarknet53"]]}),
     ],
 )
 def test_features_are_theirs(

@@ -50,8 +50,11 @@ class Plan:
             leaves_16 = stride == 32 and self.strides[index - 1] == 16
             if leaves_16 and isinstance(layer, _Widening):
                 found.append((FeatureInfo("C4_expanded", layer.expanded_channels, 16), index))
-            if index == last_block or self.strides[index + 1] != stride:
-                name = f"C{stride.bit_length() - 1}"
+            name = f"C{stride.bit_length() - 1}"
+            ends = index == last_block or self.strides[index + 1] != stride
+            if not ends and index and self.strides[index - 1] != stride:
+                found.append((FeatureInfo(f"{name}_first", self.channels[index], stride), index))
+            if ends:
                 found.append((FeatureInfo(name, self.channels[index], stride), index))
         if self.names[-1] == "final":
             info = FeatureInfo("final", self.channels[-1], self.strides[-1])

@@ -14,16 +14,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from flyweight.core.errors import InputError
 from flyweight.core.manifest import Thresholds
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.backbones import Backbone
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.family import ClassRows, Family
 from flyweight.models.detectors.faster_rcnn_config import FasterRCNNConfig, check_faster_rcnn
-from flyweight.models.detectors.first_blocks import backbone_of_levels
-from flyweight.models.detectors.parts import IMAGENET_MEAN, IMAGENET_STD, make_norm
+from flyweight.models.detectors.parts import IMAGENET_MEAN, IMAGENET_STD, make_backbone, make_norm
 from flyweight.models.detectors.targets import Targets
 from flyweight.models.heads.roi import RoIHead
 from flyweight.models.heads.rpn import ProposalLayer, RPNHead
@@ -36,9 +35,10 @@ from flyweight.models.necks import PYRAMIDS
 from flyweight.models.ops.anchors import AnchorGrid, BoxSizes, pixel_sizes, relative_sizes
 from flyweight.models.ops.coder import BoxCoder
 from flyweight.models.ops.feature_grids import feature_grids
-from flyweight.models.ops.nms import class_aware_nms, top_candidates
+from flyweight.models.ops.nms import select_detections
 
-# B images, A anchors, K proposals, R sampled regions, C classes without background, G object slots
+# B images, A anchors, K proposals, R sampled regions, C classes without background, G object slots,
+# D channels of a level
 
 # Detections with a side below this many pixels are dropped, as in torchvision.
 SMALLEST_SIDE = 1e-2
@@ -48,8 +48,11 @@ Sampler = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class FasterRCNNOutputs(NamedTuple):
-    """Raw outputs: the levels `[B, K, H, W]`, `objectness [B, A]` (logits) and `deltas [B, A, 4]`
-    of the RPN, and the second stage, which objective and postprocessing call on their regions."""
+    """Raw outputs: the levels `[B, D, H, W]`, `objectness [B, A]` (logits) and `deltas [B, A, 4]`
+    of the RPN, and the second stage, which objective and postprocessing call on their regions.
+
+    They get it here and hold no reference: a copy of a detector can only call its own.
+    """
 
     features: list[Tensor]
     objectness: Tensor
@@ -140,9 +143,7 @@ class FasterRCNNObjective(nn.Module):
         proposals = self.propose(raw.objectness, raw.deltas)
         boxes = torch.cat((proposals.boxes_xyxy, targets.boxes_xyxy), dim=1)
         valid = torch.cat((proposals.valid, targets.valid), dim=1)
-        matches = self.roi_matcher(
-            targets.boxes_xyxy, targets.valid, boxes, anchor_valid=valid
-        )
+        matches = self.roi_matcher(targets.boxes_xyxy, targets.valid, boxes, anchor_valid=valid)
         positive, negative = self.roi_sampler(matches >= 0, matches == BACKGROUND)
         sampled = positive | negative
         # One number of regions in all images, the sampled ones first: nothing waits for counts.
@@ -220,15 +221,13 @@ class FasterRCNNPostprocess(nn.Module):
         """Of each image `boxes_xyxy [N, 4]` (input pixels), `scores [N]`, `labels [N]`."""
         detections = []
         for boxes, scores in zip(*self.regions(raw, static=False), strict=True):
-            values, proposals, labels = top_candidates(
-                scores,
-                score_threshold=thresholds.score,
-                per_class=thresholds.candidates_per_class,
+            # The rows of `decode` that can be detections: a few of its K·C.
+            proposals, labels = torch.nonzero(scores > thresholds.score, as_tuple=True)
+            own = functional.one_hot(labels, scores.shape[-1])
+            rows = scores[proposals, labels].unsqueeze(-1) * own
+            detections.append(
+                select_detections(boxes[proposals, labels], rows, **thresholds.selection())
             )
-            chosen = boxes[proposals, labels]
-            keep = class_aware_nms(chosen, values, labels, thresholds.iou)
-            keep = keep[: thresholds.max_detections]
-            detections.append((chosen[keep], values[keep], labels[keep]))
         return detections
 
 
@@ -252,21 +251,6 @@ def _make_neck(config: FasterRCNNConfig, backbone: Backbone) -> Any:
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return neck
-
-
-def _make_backbone(config: FasterRCNNConfig) -> Backbone:
-    try:
-        return backbone_of_levels(
-            config, config.levels, eps=config.norm_eps, momentum=config.norm_momentum
-        )
-    except InputError as error:
-        if error.where != "outputs":
-            raise
-        raise InputError(
-            f"the neck {config.neck!r} reads {', '.join(config.levels)}, but {error.what}",
-            where="levels",
-            fix=error.fix,
-        ) from error
 
 
 def _make_objective(config: FasterRCNNConfig, anchors: AnchorGrid) -> FasterRCNNObjective:
@@ -315,7 +299,9 @@ def build_faster_rcnn(
     lineage: dict[str, Any] | None = None,
 ) -> Detector:
     """The detector of a config, freshly initialised."""
-    backbone = _make_backbone(config)
+    backbone = make_backbone(
+        config, config.levels, eps=config.norm_eps, momentum=config.norm_momentum
+    )
     neck = _make_neck(config, backbone)
     grids = feature_grids(nn.Sequential(backbone, neck), config.size_hw)
     height, width = config.size_hw

@@ -12,18 +12,11 @@ from torch import nn
 from flyweight.core.errors import InputError
 from flyweight.models.backbones import BACKBONES, Backbone, build_backbone
 from flyweight.models.detectors.config import Config
-from flyweight.models.layers import ActFactory, NormFactory, hard_swish, relu, relu6
-from flyweight.models.layers.activations import leaky_relu, mish
+from flyweight.models.layers import ActFactory, NormFactory, group_norm
+from flyweight.models.layers.activations import ACTIVATIONS
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NORMS = ("batch", "group", "none")
-ACTIVATIONS: dict[str, ActFactory] = {
-    "relu": relu,
-    "relu6": relu6,
-    "hard_swish": hard_swish,
-    "leaky_relu": leaky_relu,
-    "mish": mish,
-}
 
 
 def make_norm(
@@ -33,8 +26,6 @@ def make_norm(
     if kind not in NORMS:
         raise InputError(f"unknown norm {kind!r}", where="norm", fix=f"choose {', '.join(NORMS)}")
     if kind == "group":
-        from flyweight.models.layers.group_norm import group_norm
-
         return group_norm
     if kind == "none" or folded:
         return None
@@ -73,7 +64,20 @@ def make_backbone(
             where="backbone_options",
             fix=f"choose from {', '.join(taken)}",
         )
-    return build_backbone(config.backbone, outputs=outputs, width=config.width, norm=norm, **given)
+    try:
+        return build_backbone(
+            config.backbone, outputs=outputs, width=config.width, norm=norm, **given
+        )
+    except InputError as error:
+        if error.where != "outputs":
+            raise
+        wanted = outputs if isinstance(outputs, str) else ", ".join(outputs)
+        raise InputError(
+            f"the neck {getattr(config, 'neck', 'of ' + config.name)!r} reads {wanted}, but "
+            f"{error.what}",
+            where="levels",
+            fix=error.fix,
+        ) from error
 
 
 def named_activation(name: str) -> ActFactory:

@@ -26,6 +26,7 @@ from flyweight.models.detectors.selection import select_batch
 from flyweight.models.detectors.targets import Targets
 from flyweight.models.heads.initialisation import initialise_head, set_background_prior
 from flyweight.models.heads.ssd import PREDICTORS, SSDHead, make_predictor
+from flyweight.models.layers import L2Norm
 from flyweight.models.losses.multibox import multibox_loss
 from flyweight.models.matching.max_iou import MaxIoUMatcher
 from flyweight.models.necks import PYRAMIDS, SSDExtras
@@ -260,18 +261,13 @@ def _make_neck(config: SSDConfig, backbone: Backbone) -> nn.Module:
             features, channels=config.neck_channels, num_levels=config.num_levels, norm=norm
         )
         return neck
-    rescale = None
-    if config.l2_norm:
-        from flyweight.models.layers.l2_norm import L2Norm
-
-        rescale = L2Norm(features[0].channels)
     return SSDExtras(
         features,
         scaled_extras(config.extras, width=config.width, min_depth=config.min_depth),
         norm=norm,
         separable=config.separable_extras,
         valid_levels=config.valid_extras,
-        rescale=rescale,
+        rescale=L2Norm(features[0].channels) if config.l2_norm else None,
     )
 
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from flyweight.core.manifest import Thresholds
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.backbones import Backbone
-from flyweight.models.backbones.initialisation import initialise_backbone
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.family import ClassRows, Family
 from flyweight.models.detectors.parts import (
@@ -34,6 +33,7 @@ from flyweight.models.detectors.yolo_config import (
     YOLOConfig,
     check_yolo,
 )
+from flyweight.models.heads.initialisation import initialise_head
 from flyweight.models.heads.yolo import SHARED_COLUMNS, YOLOHead, initialise_outputs
 from flyweight.models.layers import ActFactory, ConvNormAct, DepthwiseSeparable
 from flyweight.models.layers.conv import NormFactory
@@ -91,7 +91,7 @@ class YOLOObjective(nn.Module):
         box_weight: float = 1.0,
         objectness_weight: float = 1.0,
         class_weight: float = 1.0,
-        normalisation: Normalisation = "images",
+        normalisation: Normalisation = "positives",
     ) -> None:
         super().__init__()
         self.anchors = anchors
@@ -246,8 +246,10 @@ def build_yolo(
         norm=norm,
         **convs,
     )
-    initialise_backbone(neck)
-    initialise_backbone(head)
+    # Not the backbone's initialiser: it makes depthwise weights small, and the gradient of a weight
+    # before a norm grows as the weight shrinks.
+    initialise_head(neck)
+    initialise_head(head)
     initialise_outputs(head, prior=config.prior)
     coder = YOLOCoder(anchors, strides=strides, scale_xy=config.scale_of_levels)
     return Detector(

@@ -54,8 +54,9 @@ class YOLOConfig:
             or one minus "iou", "giou", "diou" or "ciou" (v4).
         label_smoothing: of the classes.
         box_weight, objectness_weight, class_weight: factors of the losses.
-        normalisation: losses are divided by the "images" of the batch, as in Darknet, or by the
-            "positives".
+        normalisation: losses are divided by the "positives" of the batch, or by its "images", as
+            in Darknet: gradients then grow with the objects in a picture, and the learning rate
+            and clipping of other detectors do not suit them.
         folded: BatchNorm is folded into the convolutions, the modules have none.
     """
 
@@ -86,7 +87,7 @@ class YOLOConfig:
     box_weight: float = 1.0
     objectness_weight: float = 1.0
     class_weight: float = 1.0
-    normalisation: str = "images"
+    normalisation: str = "positives"
     folded: bool = False
 
     def to_dict(self) -> dict[str, Any]:

@@ -22,7 +22,11 @@ from flyweight.models.detectors.family import Family
 from flyweight.models.detectors.parts import IMAGENET_MEAN, IMAGENET_STD
 from flyweight.models.detectors.presets import faster_rcnn, retinanet, ssd, yolo
 from flyweight.models.detectors.presets.ssd import as_box_sizes
-from flyweight.models.pretrained import load_pretrained_backbone
+from flyweight.models.pretrained import (
+    PRETRAINED_ACT,
+    PRETRAINED_NORM_EPS,
+    load_pretrained_backbone,
+)
 
 CODE_LICENCE = "Apache-2.0"
 SMALLEST_SIZE = 32
@@ -55,16 +59,6 @@ ZOO: dict[str, Callable[..., Any]] = {
 
 # MobileNetV3's published SSDlite halves the tail where no ImageNet weights need the full one.
 REDUCIBLE_TAILS = ("mobilenet_v3_large", "mobilenet_v3_small")
-
-# BatchNorm's epsilon in the published ImageNet weights. It belongs to the weights: a third of
-# MobileNetV2's channels have a variance below 0.001, and SSDlite's epsilon of 0.001 in place of
-# its own changes the backbone's output by 95 % of its norm.
-PRETRAINED_NORM_EPS = {
-    "mobilenet_v1": 1e-5,
-    "mobilenet_v2": 1e-5,
-    "mobilenet_v3_large": 1e-3,
-    "mobilenet_v3_small": 1e-3,
-}
 
 
 @dataclass(frozen=True)
@@ -151,7 +145,9 @@ def build(
     family.check(config)
     published, own_thresholds = family.published(config)
     if preprocessing is None:
-        preprocessing = published if scaling is None else scaling
+        preprocessing = published
+        if scaling is not None:
+            preprocessing = replace(published, mean=scaling.mean, std=scaling.std)
     detector = family.build(
         config,
         class_names=names,
@@ -180,12 +176,20 @@ def _starting_point(config: Config, source: str) -> tuple[dict[str, Any], Prepro
             manifest = load_manifest(source)
             theirs = manifest.model
             eps = theirs.get("backbone_norm_eps")
-            needs = {"backbone_norm_eps": theirs.get("norm_eps") if eps is None else eps}
+            own = {"backbone_norm_eps": theirs.get("norm_eps") if eps is None else eps}
             if "reduced_tail" in field_names(type(config)):
-                needs["reduced_tail"] = theirs.get("reduced_tail", False)
-            return needs, manifest.preprocessing
+                own["reduced_tail"] = theirs.get("reduced_tail", False)
+            return own, manifest.preprocessing
     scaling = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    return {"backbone_norm_eps": PRETRAINED_NORM_EPS.get(config.backbone)}, scaling
+    eps = PRETRAINED_NORM_EPS.get(config.backbone)
+    needs: dict[str, Any] = {"backbone_norm_eps": eps}
+    if config.backbone in PRETRAINED_NORM_EPS and eps is None:
+        needs["backbone_norm"] = "none"  # published before there was BatchNorm
+    if config.backbone in PRETRAINED_ACT:
+        options = dict(config.backbone_options)
+        options.setdefault("act", PRETRAINED_ACT[config.backbone])
+        needs["backbone_options"] = tuple(options.items())
+    return needs, scaling
 
 
 def _needs_from_scratch(config: Config) -> dict[str, Any]:

@@ -41,3 +41,19 @@ def leaky_relu() -> nn.Module:
 def mish() -> nn.Module:
     """x * tanh(softplus(x)) (Mish, https://arxiv.org/abs/1908.08681): YOLOv4's backbone."""
     return nn.Mish(inplace=True)
+
+
+def gentle_leaky_relu() -> nn.Module:
+    """x where positive, else 0.01 * x: the slope of torch and of timm's Darknets."""
+    return nn.LeakyReLU(0.01, inplace=True)
+
+
+# By the names that a detector's config gives them.
+ACTIVATIONS: dict[str, ActFactory] = {
+    "relu": relu,
+    "relu6": relu6,
+    "hard_swish": hard_swish,
+    "leaky_relu": leaky_relu,
+    "leaky_relu_0.01": gentle_leaky_relu,
+    "mish": mish,
+}

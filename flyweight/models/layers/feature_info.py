@@ -11,7 +11,8 @@ class FeatureInfo:
 
     Names follow the papers: `C1` to `C5` are the outputs of a backbone's last block at strides 2
     to 32; `C4_expanded` is the expansion output of the block that leaves stride 16 (what SSDlite
-    reads); `final` is the last convolution before a classifier's pooling, where there is one.
+    reads); `C5_first` is what the first block of C5's stage gives, which torchvision's MobileNetV3
+    detectors read; `final` is the last convolution before a classifier's pooling, if there is one.
     A pyramid's levels are `P2` to `P7`, at strides 4 to 128.
     """
 

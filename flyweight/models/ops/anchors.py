@@ -71,7 +71,7 @@ class AnchorGrid(nn.Module):
             for grid, sizes, across in zip(self.grids, self.sizes_wh, cells, strict=True)
         ])  # fmt: skip
         centre, half = relative[:, :2], 0.5 * relative[:, 2:]
-        input_wh = torch.tensor([width, height])
+        input_wh = torch.tensor([width, height], dtype=torch.float64)
         corners = ((centre - half) * input_wh, (centre + half) * input_wh)
         counts = torch.tensor([
             rows * columns * len(sizes)
@@ -79,8 +79,9 @@ class AnchorGrid(nn.Module):
         ], device="cpu")  # fmt: skip
         levels = torch.arange(len(self.grids), device="cpu").repeat_interleave(counts)
         # Not persistent: the config rebuilds them, a checkpoint holds only what was learnt.
-        self.register_buffer("boxes_xyxy", torch.cat(corners, dim=1), persistent=False)
-        self.register_buffer("boxes_cxcywh", relative * input_wh.repeat(2), persistent=False)
+        boxes_xyxy, boxes_cxcywh = torch.cat(corners, dim=1), relative * input_wh.repeat(2)
+        self.register_buffer("boxes_xyxy", boxes_xyxy.float(), persistent=False)
+        self.register_buffer("boxes_cxcywh", boxes_cxcywh.float(), persistent=False)
         self.register_buffer("level_of_anchor", levels.to(relative.device), persistent=False)
 
     @property
@@ -112,6 +113,9 @@ def tile_level(
 ) -> Tensor:
     """Boxes `cxcywh [rows * columns * K, 4]` of one level, relative to the input (0 to 1).
 
+    In float64: in float32 anchors that overlap an object equally would do so only nearly, and
+    matching by the best overlap would miss those that tie.
+
     Args:
         grid: rows and columns.
         sizes_wh: K pairs, relative to the input.
@@ -121,12 +125,12 @@ def tile_level(
     rows, columns = grid
     down, across = grid if cells is None else cells
     cy, cx = torch.meshgrid(
-        (torch.arange(rows) + offset) / down,
-        (torch.arange(columns) + offset) / across,
+        (torch.arange(rows, dtype=torch.float64) + offset) / down,
+        (torch.arange(columns, dtype=torch.float64) + offset) / across,
         indexing="ij",
     )
     centres = torch.stack((cx.reshape(-1), cy.reshape(-1)), dim=1)
-    sizes = torch.tensor(sizes_wh, dtype=torch.float32).reshape(-1, 2)
+    sizes = torch.tensor(sizes_wh, dtype=torch.float64).reshape(-1, 2)
     return torch.cat(
         (centres.repeat_interleave(len(sizes), dim=0), sizes.repeat(len(centres), 1)), dim=1
     )

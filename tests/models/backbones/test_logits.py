@@ -17,6 +17,7 @@ from torchvision.models.vgg import VGG, make_layers
 from flyweight.models.backbones import Backbone, build_backbone, build_classifier
 from flyweight.models.backbones.layouts import in_our_layout
 from flyweight.models.conversion import convert_state_dict
+from flyweight.models.layers.activations import ACTIVATIONS
 from flyweight.models.pretrained import PRETRAINED_ACT
 
 Enliven = Callable[[nn.Module], nn.Module]
@@ -62,8 +63,8 @@ def test_torchvision_families(name: str, model: str, width: float, enliven: Enli
     ("name", "model", "options"),
     [
         ("ghostnet", "ghostnet_100", {}),
-        ("darknet53", "darknet53", {"act": PRETRAINED_ACT["darknet53"]}),
-        ("cspdarknet53", "cspdarknet53", {"act": PRETRAINED_ACT["cspdarknet53"]}),
+        ("darknet53", "darknet53", {"act": ACTIVATIONS[PRETRAINED_ACT["darknet53"]]}),
+        ("cspdarknet53", "cspdarknet53", {"act": ACTIVATIONS[PRETRAINED_ACT["cspdarknet53"]]}),
     ],
 )
 def test_timm_families(name: str, model: str, options: dict[str, Any], enliven: Enliven) -> None:

@@ -23,7 +23,7 @@ from flyweight.core.nms import select_detections
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.faster_rcnn import FasterRCNNOutputs
 from flyweight.models.detectors.targets import Targets
-from flyweight.models.detectors.torchvision_faster_rcnn import convert_torchvision_faster_rcnn
+from flyweight.models.detectors.torchvision_weights import load_torchvision_weights
 from flyweight.models.detectors.zoo import build, describe
 
 # B images, A anchors, K proposals, C classes
@@ -97,7 +97,7 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     ).eval()
     randomise(theirs)
     ours = build(request.param, classes=CLASSES, size=SIZE_HW, proposals=150, proposals_train=200)
-    convert_torchvision_faster_rcnn(theirs.state_dict(), ours)
+    load_torchvision_weights(theirs.state_dict(), ours)
     return theirs, ours.eval()
 
 
@@ -233,9 +233,6 @@ def test_losses_and_gradients_are_torchvisions(pair: Pair, images: Tensor, empty
     for stage, sampler in (("rpn", FirstInOrder(64, 0.5)), ("roi", FirstInOrder(512, 1.0))):
         setattr(ours.objective, f"{stage}_sampler", sampler.ours)
         getattr(theirs, "rpn" if stage == "rpn" else "roi_heads").fg_bg_sampler = sampler
-    # Equal to the last bit: an object's best anchors tie, and each of them counts.
-    anchors = ours.objective.anchors.boxes_xyxy
-    anchors.copy_(anchors.round())
     theirs.rpn.train()
     theirs.roi_heads.train()
     targets = [{"boxes": b, "labels": c + 1} for b, c in zip(boxes, labels, strict=True)]
@@ -292,7 +289,7 @@ def test_weights_of_another_model_are_refused(pair: Pair) -> None:
     state = dict(theirs.state_dict())
     state.pop("roi_heads.box_predictor.bbox_pred.bias")
     with pytest.raises(InputError, match="weights do not fit FasterRCNN"):
-        convert_torchvision_faster_rcnn(state, ours)
+        load_torchvision_weights(state, ours)
 
 
 @torch.no_grad()

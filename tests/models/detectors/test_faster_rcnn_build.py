@@ -63,12 +63,14 @@ TARGETS = Targets.from_lists(
 )
 
 
-@pytest.mark.parametrize("name", ["faster_rcnn", LIGHT, ANCESTOR])
-def test_a_few_steps_on_one_batch_lower_the_loss_and_reach_every_weight(name: str) -> None:
+@pytest.mark.parametrize(("name", "lr"), [("faster_rcnn", 1e-3), (LIGHT, 1e-3), (ANCESTOR, 3e-4)])
+def test_a_few_steps_on_one_batch_lower_the_loss_and_reach_every_weight(
+    name: str, lr: float
+) -> None:
     detector = small(name).train()
-    optimiser = torch.optim.AdamW(detector.parameters(), lr=0.003)
+    optimiser = torch.optim.AdamW(detector.parameters(), lr=lr)
     totals = []
-    for _ in range(5):
+    for _ in range(7):
         losses = detector.loss(some_images(), TARGETS)
         assert set(losses) == {"rpn_objectness", "rpn_box", "roi_class", "roi_box"}
         total = torch.stack(list(losses.values())).sum()
@@ -118,12 +120,16 @@ def test_save_and_load_give_equal_outputs(name: str, folded: bool, tmp_path: Pat
 @pytest.mark.parametrize("name", ["faster_rcnn", LIGHT])
 @torch.no_grad()
 def test_folding_keeps_the_outputs(name: str) -> None:
+    # In float64: statistics of few pixels amplify rounding until it decides between proposals.
     detector = spread(small(name))
+    detector.model.double()
     folded = fold(detector)
     assert folded.config.folded
     assert not any(isinstance(each, nn.BatchNorm2d) for each in folded.modules())
-    for mine, other in zip(detector(some_images()), folded(some_images()), strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-3)
+    images = detector.normalise(some_images()).double()
+    before, after = (each.postprocess.decode(each.model(images)) for each in (detector, folded))
+    for mine, other in zip(before, after, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -183,7 +189,8 @@ def test_published_preprocessing_and_levels() -> None:
         pyramid = build("faster_rcnn_resnet101_fpn", classes=CLASSES)
     assert pyramid.preprocessing.resize == "shortest_side"
     assert pyramid.preprocessing.mean == (0.485, 0.456, 0.406)
-    assert [level.name for level in pyramid.model.neck.feature_info] == ["P2", "P3", "P4", "P5", "P6"]
+    levels = pyramid.model.neck.feature_info
+    assert [level.name for level in levels] == ["P2", "P3", "P4", "P5", "P6"]
     assert pyramid.model.roi_head.strides == (4, 8, 16, 32)
     assert pyramid.postprocess.propose.keep == 1000
     assert pyramid.objective.propose.candidates == (2000, 2000, 2000, 2000, 819)
@@ -269,7 +276,7 @@ def test_anchors_of_ones_own() -> None:
         ({"coarser": "P9"}, "unknown coarser"),
         ({"levels": ("C2", "C9")}, "the neck 'fpn' reads C2, C9, but mobilenet_v2 has no"),
         ({"levels": ("C9_first", "final")}, "no feature level 'C9"),
-        ({"levels": ("C4", "C5_first")}, "no feature level 'C4'"),
+        ({"levels": ("C4", "C8")}, "no feature level 'C8'"),
         ({"anchor_sizes": (((1.0, 1.0),),) * 3}, "anchors for 3 levels"),
         ({"default_boxes": [[(0.1, 0.1)]] * 4 + [[(0.1, 0.1)] * 2]}, "equally many anchors"),
         ({"default_boxes": [[(0.1, 0.0)]] * 5}, "sides above 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from torchvision.models import mobilenet_v2
 from flyweight.core.errors import InputError
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.detectors.checkpoint import load, save
+from flyweight.models.detectors.config import from_dict
 from flyweight.models.detectors.detector import Detector
+from flyweight.models.detectors.families import FAMILIES
 from flyweight.models.detectors.ssd import SSDConfig
 from flyweight.models.detectors.targets import Targets
 from flyweight.models.detectors.zoo import ZOO, build, describe
@@ -24,9 +27,10 @@ CLASSES = ("a", "b", "c")
 
 
 def small(name: str, **options: object) -> Detector:
-    """At 64 pixels and a quarter of the channels: fast, and every part is there."""
+    """A quarter of the channels of an SSDlite at 64 pixels."""
     torch.manual_seed(0)
-    return build(name, **({"classes": CLASSES, "size": 64, "width": 0.25} | options))  # type: ignore[arg-type]
+    smallest: dict[str, object] = {"classes": CLASSES, "size": 64, "width": 0.25}
+    return build(name, **(smallest | options))  # type: ignore[arg-type]
 
 
 def some_images(count: int, size_hw: tuple[int, int]) -> torch.Tensor:
@@ -34,36 +38,44 @@ def some_images(count: int, size_hw: tuple[int, int]) -> torch.Tensor:
     return torch.randint(0, 256, (count, *size_hw, 3), dtype=torch.uint8, generator=generator)
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_forward_gives_boxes_within_the_input_and_scores(name: str) -> None:
-    detector = small(name, size=(64, 96)).eval()
+def test_forward_gives_boxes_within_the_input_and_scores(
+    zoo_name: str, small_detector: Callable[..., Detector]
+) -> None:
+    height = small_detector(zoo_name).preprocessing.size_hw[0]
+    width = height + 32
+    detector = small_detector(zoo_name, size=(height, width)).eval()
     with torch.no_grad():
-        boxes, scores = detector(some_images(2, (64, 96)))
-    anchors = len(detector.objective.anchors)
-    assert boxes.shape == (2, anchors, 4)
-    assert scores.shape == (2, anchors, 3)
+        boxes, scores = detector(some_images(2, (height, width)))
+    rows = boxes.shape[1]
+    if not zoo_name.startswith("faster_rcnn"):  # it gives a row for each class of a proposal
+        assert rows == len(detector.objective.anchors)
+    assert boxes.shape == (2, rows, 4)
+    assert scores.shape == (2, rows, 3)
     assert boxes.min() >= 0
-    assert boxes[..., 0::2].max() <= 96
-    assert boxes[..., 1::2].max() <= 64
+    assert boxes[..., 0::2].max() <= width
+    assert boxes[..., 1::2].max() <= height
     assert (boxes[..., 2:] >= boxes[..., :2]).all()
     assert scores.min() >= 0
-    assert scores.sum(-1).max() < 1
+    assert scores.max() <= 1
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_a_few_steps_on_one_batch_lower_the_loss_and_reach_every_weight(name: str) -> None:
-    detector = small(name).train()
-    images = some_images(4, (64, 64))
+def test_a_few_steps_on_one_batch_lower_the_loss_and_reach_every_weight(
+    zoo_name: str, small_detector: Callable[..., Detector]
+) -> None:
+    detector = small_detector(zoo_name).train()
+    images = some_images(4, detector.preprocessing.size_hw)
     targets = Targets.from_lists(
         [torch.tensor([[5.0, 8, 40, 50]])] * 3 + [torch.zeros(0, 4)],
         [torch.tensor([1])] * 3 + [torch.zeros(0, dtype=torch.int64)],
     )
-    optimiser = torch.optim.AdamW(detector.parameters(), lr=0.01)
+    # SSD's loss falls by a third in six steps; focal and YOLO losses start from priors, slowly.
+    rate, enough = (0.01, 0.7) if detector.config.family == "ssd" else (0.003, 0.98)
+    optimiser = torch.optim.AdamW(detector.parameters(), lr=rate)
     totals = []
-    for _ in range(6):
+    for step in range(6):
+        torch.manual_seed(step)
         losses = detector.loss(images, targets)
-        assert set(losses) == {"box", "class"}
-        total = losses["box"] + losses["class"]
+        total = torch.stack(list(losses.values())).sum()
         optimiser.zero_grad()
         total.backward()
         if not totals:
@@ -71,32 +83,35 @@ def test_a_few_steps_on_one_batch_lower_the_loss_and_reach_every_weight(name: st
             assert missing == []
         optimiser.step()
         totals.append(total.item())
-    assert totals[-1] < 0.7 * totals[0]
+    assert totals[-1] < enough * totals[0]
 
 
-@pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("folded", [False, True])
-def test_save_and_load_give_equal_outputs(name: str, folded: bool, tmp_path: Path) -> None:
-    detector = small(name, folded=folded).eval()
-    assert any(isinstance(each, nn.BatchNorm2d) for each in detector.modules()) != folded
+def test_save_and_load_give_equal_outputs(
+    zoo_name: str, folded: bool, small_detector: Callable[..., Detector], tmp_path: Path
+) -> None:
+    detector = small_detector(zoo_name, folded=folded).eval()
+    if folded:
+        assert not any(isinstance(each, nn.BatchNorm2d) for each in detector.modules())
     detector.to(memory_format=torch.channels_last)
     path = tmp_path / "model.safetensors"
     save(detector, path)
     again = load(path)
     assert again.manifest() == detector.manifest()
     assert again.config == detector.config
-    images = some_images(1, (64, 64))
+    images = some_images(1, detector.preprocessing.size_hw)
     with torch.no_grad():
         for mine, other in zip(detector(images), again(images), strict=True):
             torch.testing.assert_close(mine, other)
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_config_survives_json(name: str) -> None:
-    config = small(name, background_prior=0.9).config
-    assert SSDConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    assert config.to_dict()["name"] == name
+def test_config_survives_json(zoo_name: str) -> None:
+    config = ZOO[zoo_name](num_classes=3)
+    content = json.loads(json.dumps(config.to_dict()))
+    assert from_dict(type(config), content) == config
+    assert FAMILIES[content["family"]].config is type(config)
+    assert content["name"] == zoo_name
 
 
 def test_config_of_another_version_is_refused() -> None:
@@ -108,9 +123,8 @@ def test_config_of_another_version_is_refused() -> None:
         SSDConfig.from_dict(content)
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_description(name: str) -> None:
-    entry = describe(name)
+def test_description(zoo_name: str) -> None:
+    entry = describe(zoo_name)
     assert entry.anchors > 0
     assert entry.description.endswith(".")
     assert "\n" not in entry.description

@@ -28,7 +28,7 @@ def test_boxes_are_torchvisions(size_hw: tuple[int, int], ratios: list[list[int]
 
 
 def test_order_is_cells_row_major_with_boxes_innermost() -> None:
-    boxes = tile_level((2, 3), [(0.1, 0.2), (0.3, 0.4)])
+    boxes = tile_level((2, 3), [(0.1, 0.2), (0.3, 0.4)]).float()
     assert boxes.shape == (12, 4)
     torch.testing.assert_close(boxes[0], torch.tensor([1 / 6, 0.25, 0.1, 0.2]))
     torch.testing.assert_close(boxes[1], torch.tensor([1 / 6, 0.25, 0.3, 0.4]))

@@ -44,6 +44,7 @@ format: setup  ## put the code into its style
 
 bench: setup  ## measure beside peers again and write the README's figures (a quarter of an hour)
 	$(BIN)/python benchmarks/predictor.py
+	$(BIN)/python benchmarks/folding.py
 	$(BIN)/python benchmarks/input_pipeline.py $(DATA)
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/evaluation.py

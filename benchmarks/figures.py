@@ -31,7 +31,8 @@ def main() -> None:
 
 def machine_line() -> Lines:
     """What the figures were measured on, as the newest result tells it."""
-    newest = max(RESULTS.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    files = [RESULTS / f"{name}.json" for name in SECTIONS]
+    newest = max(filter(Path.is_file, files), key=lambda path: path.stat().st_mtime)
     machine = json.loads(newest.read_text(encoding="utf-8"))["machine"]
     versions = machine["versions"]
     shown = ", ".join(
@@ -148,10 +149,25 @@ def evaluation(result: dict[str, Any]) -> Lines:
     ]
 
 
+def folding(result: dict[str, Any]) -> Lines:
+    """What folding BatchNorm buys."""
+    first = next(iter(result["ms"].values()))
+    return [
+        f"**Folding BatchNorm**: `{result['model']}` at 300×300 with its norms and as the deploy "
+        f"network, {result['threads']} threads, in turns; boxes differ by "
+        f"{result['largest_box_difference_px']:.0e} px (`benchmarks/folding.py`):",
+        "",
+        "| | ms | times |",
+        "|---|---|---|",
+        *(f"| {name} | {ms:.1f} | {first / ms:.2f}× |" for name, ms in result["ms"].items()),
+    ]
+
+
 SECTIONS = {
     "bccd": bccd,
     "exported": exported,
     "predictor": predictor,
+    "folding": folding,
     "input_pipeline": input_pipeline,
     "training_step": training_step,
     "evaluation": evaluation,

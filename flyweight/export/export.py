@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,10 @@ def export(
         raise InputError("int8 needs pictures to calibrate on", fix="give a data set with --data")
     out = Path(out_dir)
     say = say or _say_nothing
+    if nms and detector.thresholds.nms != "greedy":
+        say(f"the graph has greedy NMS in place of {detector.thresholds.nms}, which ONNX lacks")
+        detector = copy.copy(detector)
+        detector.thresholds = replace(detector.thresholds, nms="greedy")
     say("converting to ONNX")
     job = _Job(
         detector,

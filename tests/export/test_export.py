@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from flyweight.core.errors import CheckError, InputError
 from flyweight.core.image import write_image
 from flyweight.data.records import DetectionDataset, Record
 from flyweight.export.export import export
+from flyweight.export.nms_graph import add_nms
 from flyweight.export.parity import MAX_BOX_ERROR, MAX_SCORE_ERROR
-from flyweight.models.detectors import Detector
+from flyweight.models.detectors import Detector, build
 from flyweight.runtime.load import load_predictor
 from flyweight.runtime.session import precision_of
 
@@ -104,6 +106,28 @@ def test_nms_in_the_graph_equals_nms_outside(
             np.testing.assert_array_equal(found.labels, wanted.labels)
             np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-5)
             np.testing.assert_allclose(found.boxes_xyxy, wanted.boxes_xyxy, atol=0.01)
+
+
+def test_the_graph_has_greedy_nms_whatever_the_detector_has(
+    detector: Detector, tmp_path: Path
+) -> None:
+    detector.thresholds = replace(detector.thresholds, nms="diou")
+    said: list[str] = []
+    dense, with_nms = (
+        export(detector, ["onnx"], tmp_path, nms=nms, say=said.append)[0] for nms in (False, True)
+    )
+    assert load_predictor(dense.path).thresholds.nms == "diou"
+    assert load_predictor(with_nms.path).thresholds.nms == "greedy"
+    assert any("greedy NMS in place of diou" in line for line in said)
+    assert detector.thresholds.nms == "diou"
+    with pytest.raises(InputError, match="no diou NMS"):
+        add_nms(onnx.load(dense.path), detector.thresholds)
+
+
+def test_faster_rcnn_is_exported_for_one_image(tmp_path: Path) -> None:
+    detector = build("faster_rcnn", backbone="mobilenet_v2", classes=["a"], size=64, width=0.25)
+    with pytest.raises(InputError, match="fixed number of images"):
+        export(detector, ["onnx"], tmp_path, dynamic_batch=True)
 
 
 def test_a_file_that_differs_is_refused(

@@ -22,7 +22,11 @@ from flyweight.models.backbones import Backbone
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.family import ClassRows, Family
 from flyweight.models.detectors.faster_rcnn_config import FasterRCNNConfig, check_faster_rcnn
-from flyweight.models.detectors.parts import IMAGENET_MEAN, IMAGENET_STD, make_backbone, make_norm
+from flyweight.models.detectors.parts import (
+    imagenet_preprocessing,
+    make_backbone,
+    make_norm,
+)
 from flyweight.models.detectors.targets import Targets
 from flyweight.models.heads.roi import RoIHead
 from flyweight.models.heads.rpn import ProposalLayer, RPNHead
@@ -120,15 +124,10 @@ class FasterRCNNObjective(nn.Module):
             targets.boxes_xyxy,
             targets.valid,
             anchors,
-            anchor_valid=self._inside(anchors) if self.inside_only else None,
+            anchor_valid=self.anchors.inside() if self.inside_only else None,
         )
         positive, negative = self.rpn_sampler(matches >= 0, matches == BACKGROUND)
         return _deltas_to_objects(self.rpn_coder, anchors, matches, targets), positive, negative
-
-    def _inside(self, anchors_xyxy: Tensor) -> Tensor:
-        height, width = self.anchors.size_hw
-        limit = anchors_xyxy.new_tensor([width, height])
-        return (anchors_xyxy[:, :2] >= 0).all(1) & (anchors_xyxy[:, 2:] <= limit).all(1)
 
     @torch.no_grad()
     def sample_regions(
@@ -343,10 +342,7 @@ THRESHOLDS = Thresholds(score=0.05, iou=0.5, candidates_per_class=1000, max_dete
 
 
 def _published(config: FasterRCNNConfig) -> tuple[Preprocessing, Thresholds]:
-    # Pictures keep their shape where the canvas is not square.
-    square = config.size_hw[0] == config.size_hw[1]
-    resize: Any = "stretch" if square else "shortest_side"
-    return Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, resize=resize), THRESHOLDS
+    return imagenet_preprocessing(config.size_hw), THRESHOLDS
 
 
 def _with_anchors(config: FasterRCNNConfig, sizes_wh: BoxSizes) -> FasterRCNNConfig:

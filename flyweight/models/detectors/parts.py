@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from flyweight.core.errors import InputError
+from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.backbones import BACKBONES, Backbone, build_backbone
 from flyweight.models.detectors.config import Config
 from flyweight.models.layers import ActFactory, NormFactory, group_norm
@@ -87,3 +88,14 @@ def named_activation(name: str) -> ActFactory:
             f"unknown activation {name!r}", where="act", fix=f"choose {', '.join(ACTIVATIONS)}"
         )
     return ACTIVATIONS[name]
+
+
+def imagenet_preprocessing(size_hw: tuple[int, int]) -> Preprocessing:
+    """ImageNet's mean and deviation; pictures keep their shape where the canvas is not square."""
+    square = size_hw[0] == size_hw[1]
+    return Preprocessing(
+        size_hw=size_hw,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        resize="stretch" if square else "shortest_side",
+    )

@@ -22,8 +22,7 @@ from flyweight.models.detectors.config import from_dict, to_dict
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.family import ClassRows, Family
 from flyweight.models.detectors.parts import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
+    imagenet_preprocessing,
     make_backbone,
     make_norm,
 )
@@ -183,7 +182,7 @@ class RetinaNetObjective(nn.Module):
             targets.boxes_xyxy,
             targets.valid,
             anchors,
-            anchor_valid=self._inside(anchors) if self.inside_only else None,
+            anchor_valid=self.anchors.inside() if self.inside_only else None,
             level_of_box=self._level_by_size(targets) if self.by_size else None,
             level_of_anchor=self.anchors.level_of_anchor,
         )
@@ -202,11 +201,6 @@ class RetinaNetObjective(nn.Module):
         finest = strides[0].bit_length() - 1
         level = fpn_level(targets.boxes_xyxy, k_min=finest, k_max=finest + len(strides) - 1)
         return level - finest
-
-    def _inside(self, anchors_xyxy: Tensor) -> Tensor:
-        height, width = self.anchors.size_hw
-        low, high = anchors_xyxy[:, :2], anchors_xyxy[:, 2:]
-        return (low >= 0).all(1) & (high[:, 0] <= width) & (high[:, 1] <= height)
 
     def forward(self, raw: RetinaOutputs, targets: Targets) -> dict[str, Tensor]:
         """`box` and `class`, scalars; with an anchor-free branch also `cell_box`, `cell_class`."""
@@ -352,10 +346,7 @@ THRESHOLDS = Thresholds(score=0.05, iou=0.5, candidates_per_class=1000, max_dete
 
 
 def _published(config: RetinaNetConfig) -> tuple[Preprocessing, Thresholds]:
-    # Pictures keep their shape where the canvas is not square.
-    square = config.size_hw[0] == config.size_hw[1]
-    resize: Any = "stretch" if square else "shortest_side"
-    return Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, resize=resize), THRESHOLDS
+    return imagenet_preprocessing(config.size_hw), THRESHOLDS
 
 
 def _with_anchors(config: RetinaNetConfig, sizes_wh: BoxSizes) -> RetinaNetConfig:

@@ -82,10 +82,21 @@ def upsample_to(x: Tensor, finer: Tensor) -> Tensor:
 
 
 def pyramid_info(
-    features: Sequence[FeatureInfo], *, channels: int, num_levels: int
+    features: Sequence[FeatureInfo], *, channels: int | Sequence[int], num_levels: int
 ) -> tuple[FeatureInfo, ...]:
-    """P-levels of one width: one a backbone level, then each of twice the stride."""
+    """P-levels: one a backbone level, then each of twice the stride and the last one's channels.
+
+    Args:
+        features: the backbone's levels.
+        channels: of all levels, or of each that the backbone has.
+        num_levels: of the pyramid.
+    """
     strides = [each.stride for each in features]
+    widths = [channels] * len(strides) if isinstance(channels, int) else list(channels)
     while len(strides) < num_levels:
         strides.append(2 * strides[-1])
-    return tuple(FeatureInfo(f"P{stride.bit_length() - 1}", channels, stride) for stride in strides)
+        widths.append(widths[-1])
+    return tuple(
+        FeatureInfo(f"P{stride.bit_length() - 1}", width, stride)
+        for stride, width in zip(strides, widths, strict=True)
+    )

@@ -12,7 +12,7 @@ from flyweight.models.layers import ActFactory, ConvNormAct, NormFactory
 from flyweight.models.layers.activations import leaky_relu
 from flyweight.models.layers.feature_info import FeatureInfo
 from flyweight.models.necks.coarser import CoarserLevels, Source
-from flyweight.models.necks.fpn import upsample_to
+from flyweight.models.necks.fpn import pyramid_info, upsample_to
 
 # Of P3, P4 and P5 in yolov3.cfg and yolov4.cfg.
 YOLO_CHANNELS = (128, 256, 512)
@@ -100,7 +100,7 @@ class YOLOFPN(nn.Module):
             source=coarser,
             source_channels=used[-1].channels if coarser == "C5" else widths[-1],
         )
-        self.feature_info = yolo_levels(used, widths, num_levels=num_levels)
+        self.feature_info = pyramid_info(used, channels=widths, num_levels=num_levels)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """One `[B, C, H, W]` for each level of `feature_info`."""
@@ -128,18 +128,4 @@ def make_reduce(
     return nn.ModuleList(
         ConvNormAct(above, width, kernel_size=1, norm=norm, act=act)
         for width, above in pairwise(widths)
-    )
-
-
-def yolo_levels(
-    features: Sequence[FeatureInfo], widths: Sequence[int], *, num_levels: int
-) -> tuple[FeatureInfo, ...]:
-    """P-levels: one a backbone level, then each of twice the stride and the last one's width."""
-    strides, channels = [each.stride for each in features], list(widths)
-    while len(strides) < num_levels:
-        strides.append(2 * strides[-1])
-        channels.append(channels[-1])
-    return tuple(
-        FeatureInfo(f"P{stride.bit_length() - 1}", width, stride)
-        for stride, width in zip(strides, channels, strict=True)
     )

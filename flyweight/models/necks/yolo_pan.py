@@ -13,13 +13,12 @@ from flyweight.models.layers.activations import leaky_relu
 from flyweight.models.layers.feature_info import FeatureInfo
 from flyweight.models.layers.spp import SPP
 from flyweight.models.necks.coarser import CoarserLevels, Source
-from flyweight.models.necks.fpn import upsample_to
+from flyweight.models.necks.fpn import pyramid_info, upsample_to
 from flyweight.models.necks.yolo_fpn import (
     YOLO_CHANNELS,
     ConvSet,
     level_widths,
     make_reduce,
-    yolo_levels,
 )
 
 
@@ -101,7 +100,7 @@ class YOLOPAN(nn.Module):
             source=coarser,
             source_channels=used[-1].channels if coarser == "C5" else widths[-1],
         )
-        self.feature_info = yolo_levels(used, widths, num_levels=num_levels)
+        self.feature_info = pyramid_info(used, channels=widths, num_levels=num_levels)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """One `[B, C, H, W]` for each level of `feature_info`."""

@@ -97,6 +97,12 @@ class AnchorGrid(nn.Module):
             for (rows, columns), boxes in zip(self.grids, self.boxes_per_level, strict=True)
         )
 
+    def inside(self) -> Tensor:
+        """bool `[A]`: whether an anchor lies within the input (Faster R-CNN, section 3.1.3)."""
+        height, width = self.size_hw
+        limit = self.boxes_xyxy.new_tensor([width, height])
+        return (self.boxes_xyxy[:, :2] >= 0).all(1) & (self.boxes_xyxy[:, 2:] <= limit).all(1)
+
     def __len__(self) -> int:
         return len(self.boxes_xyxy)
 

@@ -105,7 +105,7 @@ def _default_boxes(model: str | None, size: int | None) -> ModelBoxes:
         grids = tuple((count, count) for count in cells)
         name = f"SSDlite at {side}, published boxes"
         return ModelBoxes(name, (side, side), grids, published_default_boxes())
-    from flyweight.training.run import ModelChoice, anchors_of
+    from flyweight.training.model_choice import ModelChoice, anchors_of
 
     boxes = anchors_of(ModelChoice(model, size=size))
     return ModelBoxes(model, boxes.size_hw, boxes.grids, boxes.sizes_wh)

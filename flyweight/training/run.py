@@ -6,39 +6,29 @@ its classes, the loop runs, and the best checkpoint is measured on the test imag
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import yaml
 
 from flyweight.core.errors import InputError
 from flyweight.core.manifest import Manifest
-from flyweight.data.anchor_recall import anchor_recall
-from flyweight.data.default_boxes import fit_default_boxes, relative_boxes
 from flyweight.data.formats import available_splits, open_dataset, split_for_validation
 from flyweight.evaluation.evaluate import evaluate
 from flyweight.models.detectors import checkpoint, zoo
-from flyweight.models.detectors.classes import replace_classes
-from flyweight.models.detectors.families import FAMILIES
-from flyweight.models.detectors.presets.ssd import as_box_sizes
 from flyweight.training.loop import train
+from flyweight.training.model_choice import ModelChoice, Note, listed, make_detector
 from flyweight.training.recipe import Recipe
 from flyweight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from flyweight.data.records import DetectionDataset
     from flyweight.models.detectors.detector import Detector
-    from flyweight.models.ops.anchors import AnchorGrid
 
-Note = Callable[[str], None]
-
-# below this share of objects that some anchor overlaps by half, other boxes are worth a try
-ENOUGH_RECALL = 0.9
 FIGURES = ("AP", "AP50", "AP75")
 
 # Edges and textures up to stride 4 are ImageNet's own in every picture: a few hundred images teach
@@ -84,41 +74,6 @@ class TrainedRun:
             "best_epoch": self.best_epoch,
             "notes": list(self.notes),
         }
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """Which detector to train, apart from the classes, which the data gives.
-
-    Attributes:
-        model: a name of the zoo, or a checkpoint to go on from.
-        size: side of the input in pixels; None for the model's own.
-        width: channel multiplier; None for the model's own.
-        pretrained: "imagenet", "none" or a file of weights, for the backbone; None is "none".
-        anchors: "published" boxes or boxes to "fit" the data; None keeps the model's own.
-        options: other fields of the model's config, such as `{"backbone": "ghostnet"}`.
-    """
-
-    model: str | os.PathLike[str]
-    size: int | tuple[int, int] | None = None
-    width: float | None = None
-    pretrained: str | os.PathLike[str] | None = None
-    anchors: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.anchors not in (None, "published", "fit"):
-            raise InputError(f"unknown anchors '{self.anchors}'", fix="choose 'published' or 'fit'")
-
-    @property
-    def starts_pretrained(self) -> bool:
-        """Whether the backbone of a new model starts from somebody's weights."""
-        return self.pretrained not in (None, "none") and not self.is_file
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the model is a checkpoint rather than a name."""
-        return Path(self.model).suffix == ".safetensors" or Path(self.model).is_file()
 
 
 def train_on_folder(
@@ -237,123 +192,6 @@ def training_splits(
     return train_set, val_set, open_dataset(root, "test") if "test" in splits else None
 
 
-def make_detector(
-    choice: ModelChoice, train_set: DetectionDataset, *, note: Note = lambda text: None
-) -> Detector:
-    """A detector for the classes of `train_set`, new or from a checkpoint."""
-    if choice.is_file:
-        detector = _from_checkpoint(choice, train_set, note)
-    else:
-        detector = _from_zoo(choice, train_set)
-        if choice.pretrained is None:
-            note(
-                "training from random weights; on a few hundred images, ImageNet weights "
-                "(pretrained imagenet) usually find far more"
-            )
-    if choice.anchors != "fit":
-        _note_objects_out_of_reach(detector, train_set, note)
-    return detector
-
-
-def _note_objects_out_of_reach(detector: Detector, train_set: DetectionDataset, note: Note) -> None:
-    """Say which objects no default box overlaps enough to be trained on them."""
-    boxes_xyxy, labels = relative_boxes(train_set)
-    recall = anchor_recall(
-        boxes_xyxy, relative_anchors(detector), labels=labels, class_names=train_set.class_names
-    )
-    rows = [row for row in recall.by_class if row.recall < ENOUGH_RECALL]
-    if recall.total.recall < ENOUGH_RECALL or rows:
-        missed = ", ".join(f"{1 - row.recall:.0%} of {row.name}" for row in rows[:6])
-        note(
-            f"no default box overlaps {1 - recall.total.recall:.0%} of the objects by half "
-            f"({missed}): boxes made for this data find such objects better (--anchors fit)"
-        )
-
-
-def anchors_of(model: Detector | ModelChoice) -> AnchorGrid:
-    """The default boxes of a detector, or of the one that a choice stands for."""
-    if isinstance(model, ModelChoice):
-        if model.is_file:
-            model = checkpoint.rebuild(checkpoint.load_manifest(model.model))
-        else:
-            name = os.fspath(model.model)
-            model = zoo.build(name, classes=["object"], size=model.size, **model.options)
-    objective: Any = model.objective
-    boxes: AnchorGrid = objective.anchors
-    return boxes
-
-
-def relative_anchors(detector: Detector) -> npt.NDArray[np.float64]:
-    """The detector's default boxes, `[A, 4]` xyxy relative to its input (0..1)."""
-    height, width = detector.preprocessing.size_hw
-    anchors = anchors_of(detector).boxes_xyxy.cpu().numpy()
-    return np.asarray(anchors, dtype=np.float64) / (width, height, width, height)
-
-
-def fitted_boxes(
-    detector: Detector, train_set: DetectionDataset
-) -> Sequence[Sequence[tuple[float, float]]]:
-    """Default boxes for the objects of `train_set`: per level (w, h) relative to the input."""
-    boxes = anchors_of(detector)
-    return fit_default_boxes(
-        train_set, boxes.grids, boxes.boxes_per_level, boxes.size_hw, boxes.sizes_wh
-    )
-
-
-def _from_zoo(choice: ModelChoice, train_set: DetectionDataset) -> Detector:
-    name = os.fspath(choice.model)
-    shape: dict[str, Any] = {
-        "classes": train_set.class_names,
-        "size": choice.size,
-        "width": choice.width,
-        **choice.options,
-    }
-    boxes = None
-    if choice.anchors == "fit":
-        boxes = fitted_boxes(zoo.build(name, **shape), train_set)
-    return zoo.build(name, **shape, pretrained=choice.pretrained or "none", default_boxes=boxes)
-
-
-def _from_checkpoint(choice: ModelChoice, train_set: DetectionDataset, note: Note) -> Detector:
-    given = {"width": choice.width, "pretrained": choice.pretrained, **choice.options}
-    for option, value in given.items():
-        if value is not None:
-            raise InputError(
-                f"{option} cannot be chosen for a checkpoint, which has its own weights",
-                where=os.fspath(choice.model),
-                fix=f"leave {option} out, or train a model of the zoo",
-            )
-    detector = checkpoint.load(choice.model)
-    if set(detector.class_names) != set(train_set.class_names):
-        kept = [name for name in train_set.class_names if name in detector.class_names]
-        note(
-            f"the checkpoint finds {_listed(detector.class_names)}, the data has "
-            f"{_listed(train_set.class_names)}: its class head is replaced and learns "
-            + (f"anew, except for {_listed(kept)}" if kept else "anew")
-        )
-        detector = replace_classes(detector, train_set.class_names)
-    if choice.size is not None:
-        detector = _rebuilt(detector, size_hw=zoo.checked_size(choice.size))
-    if choice.anchors == "fit":
-        family = FAMILIES[detector.config.family]
-        sizes = as_box_sizes(fitted_boxes(detector, train_set))
-        detector = _rebuilt(detector, **family.with_anchors(detector.config, sizes).to_dict())
-    return detector
-
-
-def _rebuilt(detector: Detector, **changes: Any) -> Detector:
-    """The same weights under another input size or other default boxes."""
-    manifest = detector.manifest()
-    preprocessing = manifest.preprocessing
-    if "size_hw" in changes:
-        preprocessing = replace(preprocessing, size_hw=changes["size_hw"])
-    changed = checkpoint.rebuild(
-        replace(manifest, model=manifest.model | changes, preprocessing=preprocessing)
-    )
-    changed.load_state_dict(detector.state_dict())
-    return changed
-
-
 def _recipe_of(folder: RunFolder, settings: Mapping[str, Any]) -> Recipe:
     """The recipe of the run in `folder`, changed by what the user gave."""
     saved = _saved_config(folder)["recipe"]
@@ -362,8 +200,6 @@ def _recipe_of(folder: RunFolder, settings: Mapping[str, Any]) -> Recipe:
 
 def _detector_of(folder: RunFolder, choice: ModelChoice, train_set: DetectionDataset) -> Detector:
     """The detector of the run in `folder`, as it was built; its weights come with the state."""
-    import json
-
     manifest = Manifest.from_json(
         json.dumps(_saved_config(folder)["model"]), where=str(folder.config)
     )
@@ -377,7 +213,8 @@ def _detector_of(folder: RunFolder, choice: ModelChoice, train_set: DetectionDat
     own = {"size": manifest.preprocessing.size_hw, "width": manifest.model.get("width")}
     asked = {"size": choice.size and zoo.checked_size(choice.size), "width": choice.width}
     for option, value in choice.options.items():
-        own[option], asked[option] = manifest.model.get(option), value
+        # The manifest has gone through YAML, which knows no tuples.
+        own[option], asked[option] = manifest.model.get(option), json.loads(json.dumps(value))
     for option, value in asked.items():
         if value is not None and value != own[option]:
             raise InputError(
@@ -387,8 +224,8 @@ def _detector_of(folder: RunFolder, choice: ModelChoice, train_set: DetectionDat
             )
     if set(manifest.class_names) != set(train_set.class_names):
         raise InputError(
-            f"the run in this folder learns {_listed(manifest.class_names)}, the data has "
-            f"{_listed(train_set.class_names)}",
+            f"the run in this folder learns {listed(manifest.class_names)}, the data has "
+            f"{listed(train_set.class_names)}",
             where=folder.path,
             fix="give the data that the run was started with",
         )
@@ -417,8 +254,3 @@ def _test(best: Path, test_set: DetectionDataset | None, recipe: Recipe) -> dict
     detector = checkpoint.load(best)
     figures = evaluate(detector, test_set, batch_size=recipe.batch_size).to_dict()
     return {name: figures[name] for name in FIGURES}
-
-
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -16,14 +16,13 @@ from flyweight.data.default_boxes import relative_boxes
 from flyweight.data.formats import save_dataset
 from flyweight.data.records import DetectionDataset, Record
 from flyweight.models.detectors import checkpoint, zoo
-from flyweight.training.run import (
+from flyweight.training.model_choice import (
     ModelChoice,
     anchors_of,
     make_detector,
     relative_anchors,
-    train_on_folder,
-    training_splits,
 )
+from flyweight.training.run import train_on_folder, training_splits
 
 NAME = "ssdlite320_mobilenet_v3_small"
 SHAPE: dict[str, Any] = {"size": 64, "width": 0.35}

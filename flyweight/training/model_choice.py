@@ -21,6 +21,7 @@ from flyweight.models.detectors.presets.ssd import as_box_sizes
 
 if TYPE_CHECKING:
     from flyweight.data.records import DetectionDataset
+    from flyweight.models.detectors.config import Config
     from flyweight.models.detectors.detector import Detector
     from flyweight.models.ops.anchors import AnchorGrid
 
@@ -161,22 +162,21 @@ def _from_checkpoint(choice: ModelChoice, train_set: DetectionDataset, note: Not
         )
         detector = replace_classes(detector, train_set.class_names)
     if choice.size is not None:
-        detector = _rebuilt(detector, size_hw=zoo.checked_size(choice.size))
+        size_hw = zoo.checked_size(choice.size)
+        detector = _rebuilt(detector, replace(detector.config, size_hw=size_hw))
     if choice.anchors == "fit":
         family = FAMILIES[detector.config.family]
         sizes = as_box_sizes(fitted_boxes(detector, train_set))
-        detector = _rebuilt(detector, **family.with_anchors(detector.config, sizes).to_dict())
+        detector = _rebuilt(detector, family.with_anchors(detector.config, sizes))
     return detector
 
 
-def _rebuilt(detector: Detector, **changes: Any) -> Detector:
-    """The same weights under another input size or other default boxes."""
+def _rebuilt(detector: Detector, config: Config) -> Detector:
+    """The same weights under a config with another input size or other anchors."""
     manifest = detector.manifest()
-    preprocessing = manifest.preprocessing
-    if "size_hw" in changes:
-        preprocessing = replace(preprocessing, size_hw=changes["size_hw"])
+    preprocessing = replace(manifest.preprocessing, size_hw=config.size_hw)
     changed = checkpoint.rebuild(
-        replace(manifest, model=manifest.model | changes, preprocessing=preprocessing)
+        replace(manifest, model=config.to_dict(), preprocessing=preprocessing)
     )
     changed.load_state_dict(detector.state_dict())
     return changed

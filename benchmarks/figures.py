@@ -64,6 +64,16 @@ def bccd(result: dict[str, Any]) -> Lines:
     return lines
 
 
+def cards(result: dict[str, Any]) -> Lines:
+    """A second real data set."""
+    split = "test" if result["test"] else "val"
+    return [
+        f"The same detector on photos of playing cards with fitted boxes, {result['epochs']} "
+        f"epochs in {result['minutes']:.0f} minutes: AP {result[split]['AP']:.3f}, AP50 "
+        f"{result[split]['AP50']:.3f} on `{split}` (`benchmarks/cards.py`)."
+    ]
+
+
 def spread(found: dict[str, Any], name: str) -> str:
     """Mean, and standard deviation where there are several runs."""
     deviation = found[f"{name}_std"]
@@ -165,6 +175,7 @@ def folding(result: dict[str, Any]) -> Lines:
 
 SECTIONS = {
     "bccd": bccd,
+    "cards": cards,
     "exported": exported,
     "predictor": predictor,
     "folding": folding,

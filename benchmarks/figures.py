@@ -83,8 +83,8 @@ def spread(found: dict[str, Any], name: str) -> str:
 def exported(result: dict[str, Any]) -> Lines:
     """What exporting costs."""
     lines = [
-        f"**Exported**: seed 0 of the `--anchors fit` runs above on the {result['images']} test images "
-        "(`benchmarks/exported.py`):",
+        f"**Exported**: seed 0 of the `--anchors fit` runs above on the {result['images']} test "
+        "images (`benchmarks/exported.py`):",
         "",
         "| | AP | points lost |",
         "|---|---|---|",

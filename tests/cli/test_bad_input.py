@@ -333,7 +333,7 @@ def test_a_setting_that_cannot_be(
     ("words", "part"),
     [
         (("frobnicate",), "frobnicate"),
-        (("train",), "NAME|FILE"),
+        (("train",), "--data"),
         (("models", "--colour"), "--colour"),
         (("predict", "a.onnx"), "SOURCE"),
         (("predict", "a.onnx", "b.jpg", "--score", "7"), "--score"),

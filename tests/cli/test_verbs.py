@@ -35,8 +35,8 @@ def test_models(flyweight: Run) -> None:
     }
     for entry in entries:
         assert entry["description"]
-        assert entry["parameters"] > 1e6
-        assert entry["input_size"] == [320, 320]
+        assert entry["parameters"] > 1e5
+        assert min(entry["input_size"]) >= 224
     shown = flyweight("models")
     assert shown.code == 0
     assert all(entry["name"] in shown.out for entry in entries)

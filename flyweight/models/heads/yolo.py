@@ -76,7 +76,8 @@ class YOLOHead(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Offsets `[B, A, 4]`, objectness `[B, A]` and class logits `[B, A, C]`."""
         rows = self.prediction(features)
-        return rows[..., :4], rows[..., 4], rows[..., SHARED_COLUMNS:]
+        # A slice, not an index: that would be a Gather in exported graphs.
+        return rows[..., :4], rows[..., 4:5].squeeze(-1), rows[..., SHARED_COLUMNS:]
 
 
 def initialise_outputs(head: YOLOHead, *, prior: float, std: float = 0.01) -> None:

@@ -207,7 +207,10 @@ def test_unknown_backbone_names_the_nearest() -> None:
     ("outputs", "message"),
     [
         ("everything", "no output set 'everything'.*stages, ssdlite"),
-        (["C2", "C9"], "no feature level 'C9'.*C1, C2, C3, C4, C4_expanded, C5, final"),
+        (
+            ["C2", "C9"],
+            "no feature level 'C9'.*C1, C2_first, C2, .*C4_expanded, C5_first, C5, final",
+        ),
         ([], "none given"),
         (["C3", "C4_expanded"], "cannot be the coarsest"),
     ],

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flyweight.core.boxes import box_iou
 from flyweight.core.errors import InputError
 from flyweight.core.nms import class_aware_nms
 from flyweight.models.detectors.darknet_weights import (
@@ -158,16 +159,27 @@ def test_detections_are_opencvs(outputs: Outputs) -> None:
         kept += list(
             of_class[cv2.dnn.NMSBoxes(xywh.tolist(), scores[of_class].tolist(), 0.5, 0.45)]
         )
-    expected = {(anchors[each], labels[each]) for each in kept}
+    decided = [each for each in np.unique(labels) if is_decided(boxes, scores, labels == each)]
+    expected = {(anchors[each], labels[each]) for each in kept if labels[each] in decided}
 
     our_boxes, our_scores = (
         each[0].numpy() for each in outputs.detector.postprocess.decode(outputs.raw)
     )
     anchors, labels = np.nonzero(our_scores > 0.5)
     chosen = class_aware_nms(our_boxes[anchors], our_scores[anchors, labels], labels, 0.45)
-    found = {(anchors[each], labels[each]) for each in chosen}
+    found = {(anchors[each], labels[each]) for each in chosen if labels[each] in decided}
     assert len(found) > 20
     assert found == expected
+
+
+def is_decided(boxes_xyxy: np.ndarray, scores: np.ndarray, chosen: np.ndarray) -> bool:
+    """Whether rounding can change what NMS keeps of the `chosen`: two overlapping boxes of equal
+    score, or an overlap that is the threshold itself."""
+    iou = box_iou(boxes_xyxy[chosen], boxes_xyxy[chosen])
+    apart = np.abs(scores[chosen][:, None] - scores[chosen]) > 1e-5
+    doubtful = (np.abs(iou - 0.45) < 1e-3) | (~apart & (iou > 0.44))
+    np.fill_diagonal(doubtful, False)
+    return not doubtful.any()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

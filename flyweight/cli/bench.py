@@ -113,13 +113,14 @@ def _prepare_checkpoint(file: Path, detector: Any, pixels: Any, picture: Path) -
 
     images = torch.from_numpy(pixels[None])
     detector = detector.to(memory_format=torch.channels_last).eval()
+    at_size = detector.at_size(pixels.shape[:2])
 
     def network() -> object:
         with torch.inference_mode():
-            return detector(images)
+            return at_size(images)
 
     def end_to_end() -> object:
-        image = read_image(picture, min_size_hw=detector.preprocessing.size_hw)
+        image = read_image(picture, min_size_hw=detector.preprocessing.decode_size_hw)
         return detector.predict_batch([image])[0].above(SCORE)
 
     return Measured(file, "torch", "fp32", network, end_to_end)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import cv2
@@ -12,8 +13,12 @@ import numpy.typing as npt
 from flyweight.core.boxes import clip_boxes, transform_boxes
 
 ResizeMode = Literal["stretch", "letterbox", "shortest_side"]
+Canvas = Literal["fixed", "batch"]
 Image = npt.NDArray[np.uint8]
 Matrix = npt.NDArray[np.float64]
+
+# The sides of a batch's canvas: whole strides of the coarsest backbone level.
+CANVAS_MULTIPLE = 32
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,12 @@ class Preprocessing:
     Attributes:
         size_hw: height and width of the network's input, pixels.
         resize: `stretch` to the size; `letterbox` keeps the aspect ratio and pads around the
-            centre; `shortest_side` scales the short side to min(size_hw), at most to
-            max(size_hw) on the long side, and pads on the right and below.
+            centre; `shortest_side` scales the short side to `short_side`, but the long one at
+            most to `long_side`, and pads on the right and below.
+        short_side, long_side: of `shortest_side`, pixels; by default those of `size_hw`.
+        canvas: `fixed` is always `size_hw`, into which `shortest_side` shrinks what would not fit,
+            such as portraits in a landscape canvas; `batch` is as large as the largest picture of
+            a batch needs, in whole multiples of 32, and `size_hw` is only its usual size.
         mean, std: of the channels, in units of 0 to 1; applied inside the network's graph as
             `(x / 255 - mean) / std`, never by callers.
         channel_order: of the network's input; Flyweight's networks take RGB.
@@ -37,8 +46,17 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     channel_order: Literal["RGB"] = "RGB"
     pad_value: int = 114
+    short_side: int | None = None
+    long_side: int | None = None
+    canvas: Canvas = "fixed"
 
     def __post_init__(self) -> None:
+        if self.canvas not in get_args(Canvas):
+            raise ValueError(f"canvas is {self.canvas!r}, not one of {get_args(Canvas)}")
+        if self.resize != "shortest_side" and (
+            self.canvas == "batch" or self.short_side or self.long_side
+        ):
+            raise ValueError(f"resize {self.resize!r} knows no sides and no canvas of a batch")
         if self.resize not in get_args(ResizeMode):
             raise ValueError(f"resize is {self.resize!r}, not one of {get_args(ResizeMode)}")
         if min(self.size_hw) < 1 or min(self.std) <= 0:
@@ -59,7 +77,40 @@ class Preprocessing:
             std=tuple(map(float, content["std"])),  # type: ignore[arg-type]
             channel_order=content["channel_order"],
             pad_value=int(content["pad_value"]),
+            short_side=content.get("short_side"),
+            long_side=content.get("long_side"),
+            canvas=content.get("canvas", "fixed"),
         )
+
+    def for_images(self, sizes_hw: Sequence[tuple[int, int]]) -> Preprocessing:
+        """With the fixed canvas that images of these heights and widths share."""
+        if self.canvas == "fixed":
+            return self
+        contents = np.array([self.content_size_hw(size_hw) for size_hw in sizes_hw])
+        height, width = -(-contents.max(axis=0) // CANVAS_MULTIPLE) * CANVAS_MULTIPLE
+        short_side, long_side = self._sides
+        return replace(
+            self,
+            size_hw=(int(height), int(width)),
+            short_side=short_side,
+            long_side=long_side,
+            canvas="fixed",
+        )
+
+    def at_size(self, size_hw: tuple[int, int]) -> Preprocessing:
+        """For a network input of another size; the sides of `shortest_side` are then its own."""
+        if size_hw == self.size_hw:
+            return self
+        return replace(self, size_hw=size_hw, short_side=None, long_side=None)
+
+    @property
+    def _sides(self) -> tuple[int, int]:
+        return self.short_side or min(self.size_hw), self.long_side or max(self.size_hw)
+
+    @property
+    def decode_size_hw(self) -> tuple[int, int]:
+        """What a picture is never decoded smaller than, pixels."""
+        return self.size_hw if self.canvas == "fixed" else (self._sides[1],) * 2
 
     def matrix(self, size_hw: tuple[int, int]) -> Matrix:
         """`[2, 3]`, continuous coordinates of an image of `size_hw` to those of the input."""
@@ -82,7 +133,11 @@ class Preprocessing:
             return self.size_hw
         scale = min(target_height / height, target_width / width)
         if self.resize == "shortest_side":
-            scale = min(scale, min(self.size_hw) / min(size_hw))
+            short_side, long_side = self._sides
+            wanted = min(short_side / min(size_hw), long_side / max(size_hw))
+            if self.canvas == "batch":
+                return max(1, round(height * wanted)), max(1, round(width * wanted))
+            scale = min(scale, wanted)
         return (
             min(target_height, max(1, round(height * scale))),
             min(target_width, max(1, round(width * scale))),
@@ -92,10 +147,13 @@ class Preprocessing:
         """Resize and pad an RGB uint8 `[H, W, 3]` image.
 
         Returns:
-            The input, uint8 `[h, w, 3]` of `size_hw`, contiguous; and the matrix `[2, 3]` that
-            takes pixels of the image to pixels of the input.
+            The input, uint8 `[h, w, 3]` of `size_hw`, or of its own canvas where that is a
+            batch's, contiguous; and the matrix `[2, 3]` that takes pixels of the image to pixels of
+            the input.
         """
         size_hw = (image.shape[0], image.shape[1])
+        if self.canvas == "batch":
+            return self.for_images([size_hw]).apply(image)
         matrix = self.matrix(size_hw)
         content_hw = self.content_size_hw(size_hw)
         content = resize_image(image, content_hw)

@@ -57,7 +57,7 @@ def detect(
     Detections of classes that the data does not have are left out, since nobody labelled them.
     """
     to_dataset = label_map(predictor.class_names, dataset.class_names)
-    min_size_hw = _input_size_hw(predictor)
+    min_size_hw = _decode_size_hw(predictor)
     results: list[Detections] = []
     for images, scales in _read_batches(dataset.records, batch_size, min_size_hw):
         for found, scale in zip(predictor.predict_batch(images), scales, strict=True):
@@ -89,10 +89,10 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def _input_size_hw(predictor: Predictor) -> tuple[int, int] | None:
-    """The network's input size, when the predictor says it: larger files are decoded smaller."""
+def _decode_size_hw(predictor: Predictor) -> tuple[int, int] | None:
+    """What the predictor needs of a picture, when it says it: larger files are decoded smaller."""
     preprocessing = getattr(predictor, "preprocessing", None)
-    return None if preprocessing is None else preprocessing.size_hw
+    return None if preprocessing is None else preprocessing.decode_size_hw
 
 
 def _read_batches(

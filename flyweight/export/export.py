@@ -126,6 +126,10 @@ def export(
         raise InputError("int8 needs pictures to calibrate on", fix="give a data set with --data")
     out = Path(out_dir)
     say = say or _say_nothing
+    if detector.preprocessing.canvas == "batch":
+        height, width = detector.preprocessing.size_hw
+        say(f"the file takes pictures of {height}x{width}: larger ones and portraits are shrunk")
+        detector = detector.at_size((height, width))
     if nms and detector.thresholds.nms != "greedy":
         say(f"the graph has greedy NMS in place of {detector.thresholds.nms}, which ONNX lacks")
         detector = copy.copy(detector)

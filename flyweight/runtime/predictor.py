@@ -54,7 +54,7 @@ class Predictor:
         """
         if isinstance(image, np.ndarray):
             return self._detect([checked_image(image)], score)[0]
-        pixels, scale_x, scale_y = read_image_scaled(image, self.preprocessing.size_hw)
+        pixels, scale_x, scale_y = read_image_scaled(image, self.preprocessing.decode_size_hw)
         found = self._detect([pixels], score)[0]
         if scale_x == scale_y == 1.0:
             return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import cv2
@@ -162,9 +163,10 @@ class EpochBatches(Sampler[list[Draw]]):
             yield [Draw(self.epoch, int(record)) for record in mine]
 
 
-def collate(made: Sequence[Sample | InputError]) -> Batch | InputError:
+def collate(made: Sequence[Sample | InputError], *, pad_value: int = 114) -> Batch | InputError:
     """Stack samples; boxes and labels are padded to the longest list (labels -1).
 
+    Images of different sizes are padded on the right and below to the largest height and width.
     An error among them takes the place of the batch, see `read_batches`.
     """
     samples: list[Sample] = []
@@ -180,11 +182,23 @@ def collate(made: Sequence[Sample | InputError]) -> Batch | InputError:
         boxes_xyxy[row, : len(labels)] = boxes
         padded[row, : len(labels)] = labels
     return Batch(
-        images=torch.from_numpy(np.stack([image for image, _, _, _ in samples])),
+        images=torch.from_numpy(stack([image for image, _, _, _ in samples], pad_value)),
         boxes_xyxy=torch.from_numpy(boxes_xyxy),
         labels=torch.from_numpy(padded),
         records=torch.tensor([index for _, _, _, index in samples]),
     )
+
+
+def stack(images: Sequence[Image], pad_value: int) -> Image:
+    """Images `[H, W, 3]` as one `[B, H, W, 3]` of the largest height and width."""
+    shapes = {image.shape for image in images}
+    if len(shapes) == 1:
+        return np.stack(images)
+    height, width = (max(shape[axis] for shape in shapes) for axis in (0, 1))
+    padded = np.full((len(images), height, width, 3), pad_value, np.uint8)
+    for canvas, image in zip(padded, images, strict=True):
+        canvas[: image.shape[0], : image.shape[1]] = image
+    return padded
 
 
 def default_workers(device_type: str) -> int:
@@ -194,14 +208,14 @@ def default_workers(device_type: str) -> int:
 
 
 def make_loader(
-    samples: TrainSamples, batches: EpochBatches, *, workers: int, pin: bool
+    samples: TrainSamples, batches: EpochBatches, *, workers: int, pin: bool, pad_value: int = 114
 ) -> DataLoader[Sample | InputError]:
-    """A DataLoader over `batches`, to be read through `read_batches`."""
+    """A DataLoader over `batches`, to be read through `read_batches`; `pad_value` is a grey."""
     return DataLoader(
         samples,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=partial(collate, pad_value=pad_value),
         pin_memory=pin,
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,

@@ -162,6 +162,7 @@ class Run:
                 self.batches,
                 workers=workers,
                 pin=not on_cpu,
+                pad_value=detector.preprocessing.pad_value,
             ),
             use_distributed_sampler=False,
         )

@@ -174,7 +174,7 @@ def _from_checkpoint(choice: ModelChoice, train_set: DetectionDataset, note: Not
 def _rebuilt(detector: Detector, config: Config) -> Detector:
     """The same weights under a config with another input size or other anchors."""
     manifest = detector.manifest()
-    preprocessing = replace(manifest.preprocessing, size_hw=config.size_hw)
+    preprocessing = manifest.preprocessing.at_size(config.size_hw)
     changed = checkpoint.rebuild(
         replace(manifest, model=config.to_dict(), preprocessing=preprocessing)
     )

@@ -59,7 +59,8 @@ class TrainTransform:
             rng: where all random parameters come from.
 
         Returns:
-            RGB uint8 `[h, w, 3]` of the input size, boxes `xyxy [G', 4]` float32 in its pixels,
+            RGB uint8 `[h, w, 3]` of the input size (of the picture's own canvas where the
+            preprocessing has that of a batch), boxes `xyxy [G', 4]` float32 in its pixels,
             and their labels `[G']` int64.
         """
         parameters = self.distortion.draw(rng) if self.distortion is not None else None
@@ -71,9 +72,10 @@ class TrainTransform:
         for step in self.steps:
             view = step(view, rng)
         canvas_hw = view.size_hw
-        fit = np.vstack([self.preprocessing.matrix(canvas_hw), [0, 0, 1]])
-        view = view.then(fit, self.preprocessing.size_hw)
-        window = self._window(canvas_hw, fit)
+        preprocessing = self.preprocessing.for_images([canvas_hw])
+        fit = np.vstack([preprocessing.matrix(canvas_hw), [0, 0, 1]])
+        view = view.then(fit, preprocessing.size_hw)
+        window = _window(preprocessing, canvas_hw, fit)
         pixels = self._read(picture, view.matrix, size_hw)
         # A file decoded at a half has half the pixels under the same continuous coordinates.
         scale_y, scale_x = pixels.shape[0] / size_hw[0], pixels.shape[1] / size_hw[1]
@@ -107,15 +109,9 @@ class TrainTransform:
         )
         return read_image(picture, min_size_hw=needed_hw)
 
-    def _window(self, canvas_hw: tuple[int, int], fit: Matrix) -> Rectangle:
-        """Part of the input that the canvas covers; padding is around it."""
-        height, width = self.preprocessing.content_size_hw(canvas_hw)
-        left, top = int(fit[0, 2]), int(fit[1, 2])
-        return left, top, left + width, top + height
-
     def _canvas(self, view: View, window: Rectangle) -> Image:
         """The input without the picture: padding, and the canvas's fill in its window."""
-        height, width = self.preprocessing.size_hw
+        height, width = view.size_hw
         canvas = np.empty((height, width, 3), dtype=np.uint8)
         if window != (0, 0, width, height):
             canvas[:] = self.preprocessing.pad_value
@@ -128,7 +124,7 @@ class TrainTransform:
 
     def _paste(self, part: Image, placement: Placement, view: View, window: Rectangle) -> Image:
         """Put the resampled `part [h, w, 3]` on its canvas, unless it covers all of it."""
-        if part.shape[:2] == self.preprocessing.size_hw:
+        if part.shape[:2] == view.size_hw:
             return part
         output = self._canvas(view, window)
         left, top, right, bottom = placement.target_xyxy
@@ -145,3 +141,10 @@ class TrainTransform:
         boxes = moved.astype(np.float32)
         kept = np.all(boxes[:, 2:] - boxes[:, :2] >= self.min_side, axis=1)
         return boxes[kept], kept
+
+
+def _window(preprocessing: Preprocessing, canvas_hw: tuple[int, int], fit: Matrix) -> Rectangle:
+    """Part of the input that the canvas covers; padding is around it."""
+    height, width = preprocessing.content_size_hw(canvas_hw)
+    left, top = int(fit[0, 2]), int(fit[1, 2])
+    return left, top, left + width, top + height

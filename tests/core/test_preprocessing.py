@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from flyweight.core.manifest import Manifest, Thresholds
 from flyweight.core.preprocessing import Preprocessing
@@ -83,3 +84,55 @@ def test_wrong_values_are_refused() -> None:
         Preprocessing(resize="squash")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="positive"):
         Preprocessing(std=(0.0, 1.0, 1.0))
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(40, 400), st.integers(40, 400)), min_size=1, max_size=4),
+)
+def test_a_batch_gets_the_canvas_that_torchvision_gives_it(sizes: list[tuple[int, int]]) -> None:
+    """Short side 80, long side at most 133, padded to the largest in multiples of 32."""
+    ours = Preprocessing((80, 160), "shortest_side", short_side=80, long_side=133, canvas="batch")
+    theirs = GeneralizedRCNNTransform(80, 133, [0.0] * 3, [1.0] * 3, size_divisible=32)
+    images, _ = theirs([torch.zeros(3, *size_hw) for size_hw in sizes])
+    fitted = ours.for_images(sizes)
+    assert fitted.canvas == "fixed"
+    contents = [fitted.content_size_hw(size_hw) for size_hw in sizes]
+    # torchvision rounds down, in float32: 800 / 480 of 480 pixels are 799 there
+    for mine, other in zip(contents, images.image_sizes, strict=True):
+        assert 0 <= mine[0] - other[0] <= 1
+        assert 0 <= mine[1] - other[1] <= 1
+    at_a_border = any(side % 32 == 1 for content in contents for side in content)
+    if not at_a_border:
+        assert fitted.size_hw == tuple(images.tensors.shape[-2:])
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "canvas_hw", "content_hw"),
+    [
+        ((480, 640), (800, 1088), (800, 1067)),
+        ((640, 480), (1088, 800), (1067, 800)),
+        ((400, 1000), (544, 1344), (533, 1333)),
+    ],
+)
+def test_a_picture_alone_has_its_own_canvas(
+    size_hw: tuple[int, int], canvas_hw: tuple[int, int], content_hw: tuple[int, int]
+) -> None:
+    ours = Preprocessing(
+        (800, 1344), "shortest_side", short_side=800, long_side=1333, canvas="batch"
+    )
+    canvas, matrix = ours.apply(np.zeros((*size_hw, 3), np.uint8))
+    assert canvas.shape == (*canvas_hw, 3)
+    np.testing.assert_allclose(
+        matrix, [[content_hw[1] / size_hw[1], 0, 0], [0, content_hw[0] / size_hw[0], 0]]
+    )
+    assert (canvas[content_hw[0] :] == 114).all()
+    assert (canvas[: content_hw[0], : content_hw[1]] == 0).all()
+    assert Preprocessing.from_dict(ours.to_dict()) == ours
+
+
+def test_only_the_shortest_side_knows_sides_and_canvases() -> None:
+    with pytest.raises(ValueError, match="knows no sides"):
+        Preprocessing((64, 64), "letterbox", canvas="batch")
+    with pytest.raises(ValueError, match="canvas is"):
+        Preprocessing((64, 64), "shortest_side", canvas="large")  # type: ignore[arg-type]

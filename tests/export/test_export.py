@@ -124,6 +124,26 @@ def test_the_graph_has_greedy_nms_whatever_the_detector_has(
         add_nms(onnx.load(dense.path), detector.thresholds)
 
 
+def test_a_canvas_of_the_batch_becomes_a_fixed_one(
+    make_lively: Callable[[nn.Module], nn.Module], tmp_path: Path
+) -> None:
+    """Portraits are shrunk into the file's landscape, and torch at that canvas says the same."""
+    detector = build("retinanet_snet", classes=["a"], size=(64, 96), width=0.25)
+    assert detector.preprocessing.canvas == "batch"
+    make_lively(detector).eval()
+    said: list[str] = []
+    [made] = export(detector, ["onnx"], tmp_path, say=said.append)
+    assert "64x96" in said[0]
+    predictor = load_predictor(made.path)
+    assert predictor.preprocessing.canvas == "fixed"
+    portrait = np.random.default_rng(0).integers(0, 255, (120, 80, 3), dtype=np.uint8)
+    [found], [expected] = (
+        each.predict_batch([portrait]) for each in (predictor, detector.at_size((64, 96)))
+    )
+    assert len(found) == len(expected) > 0
+    np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=0.1)
+
+
 def test_faster_rcnn_is_exported_for_one_image(tmp_path: Path) -> None:
     detector = build("faster_rcnn", backbone="mobilenet_v2", classes=["a"], size=64, width=0.25)
     with pytest.raises(InputError, match="fixed number of images"):

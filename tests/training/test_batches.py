@@ -149,3 +149,15 @@ def test_an_unreadable_image_is_one_line(
         loaded(replace(train_set, records=records), workers=workers)
     assert "Traceback" not in str(caught.value)
     assert caught.value.where == str(broken)
+
+
+def test_images_of_several_sizes_are_padded_right_and_below() -> None:
+    boxes, labels = np.array([[1, 2, 3, 4]], np.float32), np.zeros(1, np.int64)
+    images = [np.full((*size_hw, 3), 7, np.uint8) for size_hw in ((32, 64), (96, 32))]
+    batch = collate([(image, boxes, labels, 0) for image in images], pad_value=9)
+    assert isinstance(batch, Batch)
+    assert batch.images.shape == (2, 96, 64, 3)
+    for canvas, image in zip(batch.images.numpy(), images, strict=True):
+        height, width = image.shape[:2]
+        assert (canvas[:height, :width] == 7).all()
+        assert canvas.sum() == image.sum() + 9 * (canvas.size - image.size)

@@ -14,7 +14,7 @@ import yaml
 from flyweight.core.errors import CheckError, InputError
 from flyweight.data.records import DetectionDataset
 from flyweight.evaluation.evaluate import evaluate
-from flyweight.models.detectors import checkpoint
+from flyweight.models.detectors import build, checkpoint
 from flyweight.models.detectors.detector import Detector
 from flyweight.training import loop
 from flyweight.training.loop import train
@@ -274,3 +274,20 @@ def test_lines_where_there_is_no_terminal(
     assert "best AP" in output.err
     assert "images/s" in output.err
     assert "\x1b" not in output.err
+
+
+def test_a_canvas_of_the_batch(
+    train_set: DetectionDataset, val_set: DetectionDataset, quick: Recipe, tmp_path: Path
+) -> None:
+    """Pictures keep their shape: batches of several sizes are trained on and evaluated."""
+    detector = build(
+        "retinanet_resnet50_fpn", classes=train_set.class_names, size=(64, 96), width=0.125
+    )
+    assert detector.preprocessing.canvas == "batch"
+    sizes: set[torch.Size] = set()
+    detector.model.register_forward_pre_hook(lambda _, images: sizes.add(images[0].shape[2:]))
+    result = train(detector, train_set, val_set, quick, tmp_path / "run", progress=False)
+    assert len(sizes) > 1
+    assert all(side % 32 == 0 for size in sizes for side in size)
+    assert result.metrics["AP"] is not None
+    assert checkpoint.load(result.best_checkpoint).preprocessing == detector.preprocessing

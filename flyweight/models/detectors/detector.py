@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,9 @@ from flyweight.models.detectors.config import Config
 from flyweight.models.detectors.targets import Targets
 
 # B images, H x W pixels of the input, A anchors, C classes
+
+# Of multi-scale training, and of pictures of many shapes.
+SIZES_KEPT = 16
 
 
 class Objective(Protocol):
@@ -39,6 +44,10 @@ class Postprocess(Protocol):
         ...
 
 
+# A config and its network to what the raw outputs mean at the config's input size.
+Interpret = Callable[[Any, Any], tuple[Objective, Postprocess]]
+
+
 class Detector(nn.Module):
     """What `load`, `train` and `export` pass around.
 
@@ -47,6 +56,7 @@ class Detector(nn.Module):
         model: images `[B, 3, H, W]` to raw tensors.
         objective: raw tensors and `Targets` to losses.
         postprocess: raw tensors to boxes, scores, labels.
+        interpret: makes the last two for another input size; None where there is only one.
         class_names: in the order of the labels.
         preprocessing: from a picture to the input.
         thresholds: from dense outputs to detections.
@@ -63,6 +73,7 @@ class Detector(nn.Module):
         model: nn.Module,
         objective: Objective,
         postprocess: Postprocess,
+        interpret: Interpret | None = None,
         class_names: Sequence[str],
         preprocessing: Preprocessing,
         thresholds: Thresholds | None = None,
@@ -75,6 +86,8 @@ class Detector(nn.Module):
         self.model = model
         self.objective = objective
         self.postprocess = postprocess
+        self.interpret = interpret
+        self._interpretations: OrderedDict[tuple[int, int], nn.ModuleList] = OrderedDict()
         self.class_names = tuple(class_names)
         self.preprocessing = preprocessing
         self.thresholds = thresholds if thresholds is not None else Thresholds()
@@ -107,10 +120,50 @@ class Detector(nn.Module):
         """The losses of a batch, scalars; their sum is minimised.
 
         Args:
-            images: uint8 `[B, H, W, 3]`, RGB.
+            images: uint8 `[B, H, W, 3]`, RGB, of any size where the detector has an `interpret`.
             targets: boxes in input pixels.
         """
-        return self.objective(self.model(self.normalise(images)), targets)
+        objective, _ = self.interpretation((images.shape[1], images.shape[2]))
+        return objective(self.model(self.normalise(images)), targets)
+
+    def interpretation(self, size_hw: tuple[int, int]) -> tuple[Objective, Postprocess]:
+        """Losses and boxes for inputs of another size: anchors are tiled anew. The last are kept.
+
+        Raises:
+            InputError: the size is too small for the network's strides.
+        """
+        if size_hw == self.preprocessing.size_hw:
+            return self.objective, self.postprocess
+        found = self._interpretations.pop(size_hw, None)
+        if found is None:
+            if self.interpret is None:
+                raise ValueError(f"this detector takes inputs of {self.preprocessing.size_hw} only")
+            config: Any = self.config
+            made = self.interpret(replace(config, size_hw=size_hw), self.model)
+            found = nn.ModuleList(cast(tuple[nn.Module, nn.Module], made))
+        self._interpretations[size_hw] = found
+        if len(self._interpretations) > SIZES_KEPT:
+            self._interpretations.popitem(last=False)
+        objective, postprocess = found.to(self._scale.device)
+        return cast(Objective, objective), cast(Postprocess, postprocess)
+
+    def at_size(self, size_hw: tuple[int, int]) -> Detector:
+        """A detector of the same weights, for one size of inputs."""
+        if size_hw == self.preprocessing.size_hw and self.preprocessing.canvas == "fixed":
+            return self
+        config: Any = self.config
+        objective, postprocess = self.interpretation(size_hw)
+        return Detector(
+            replace(config, size_hw=size_hw),
+            model=self.model,
+            objective=objective,
+            postprocess=postprocess,
+            interpret=self.interpret,
+            class_names=self.class_names,
+            preprocessing=replace(self.preprocessing, size_hw=size_hw, canvas="fixed"),
+            thresholds=self.thresholds,
+            lineage=self.lineage,
+        ).train(self.training)
 
     def predict(
         self, image: str | os.PathLike[str] | npt.NDArray[np.uint8], *, score: float = 0.3
@@ -124,7 +177,8 @@ class Detector(nn.Module):
         """Detections of each RGB uint8 `[H, W, 3]` image, boxes in that image's own pixels."""
         if not images:
             return []
-        inputs, matrices = zip(*map(self.preprocessing.apply, images), strict=True)
+        preprocessing = self.preprocessing.for_images([image.shape[:2] for image in images])
+        inputs, matrices = zip(*map(preprocessing.apply, images), strict=True)
         batch = torch.from_numpy(np.stack(inputs)).to(self._scale.device)
         training = self.training
         self.eval()
@@ -132,10 +186,11 @@ class Detector(nn.Module):
             raw = self.model(self.normalise(batch))
         finally:
             self.train(training)
-        found = self.postprocess(raw, self.thresholds)
+        _, postprocess = self.interpretation(preprocessing.size_hw)
+        found = postprocess(raw, self.thresholds)
         return [
             Detections(
-                self.preprocessing.invert_boxes(
+                preprocessing.invert_boxes(
                     boxes.float().cpu().numpy(), matrix, (image.shape[0], image.shape[1])
                 ),
                 scores.float().cpu().numpy(),

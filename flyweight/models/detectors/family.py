@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from flyweight.core.manifest import Thresholds
 from flyweight.core.preprocessing import Preprocessing
-from flyweight.models.detectors.detector import Detector
+from flyweight.models.detectors.detector import Detector, Interpret
 from flyweight.models.ops.anchors import BoxSizes
 
 
@@ -42,8 +42,9 @@ class Family:
 
     Attributes:
         config: its config class.
-        build: from a config and `class_names`, `preprocessing`, `thresholds`, `lineage` to a
-            freshly initialised detector.
+        network: from a config to its freshly initialised network.
+        interpret: from a config and its network to the objective and the postprocessing at the
+            config's input size. They hold anchors, but no weights.
         check: raises an InputError where the numbers of a config contradict each other.
         published: preprocessing and thresholds that go with the published weights of a config.
         with_anchors: a config with other anchors: of each level the (w, h), relative to the input.
@@ -51,7 +52,8 @@ class Family:
     """
 
     config: type[Any]
-    build: Callable[..., Detector]
+    network: Callable[[Any], nn.Module]
+    interpret: Interpret
     check: Callable[[Any], None]
     published: Callable[[Any], tuple[Preprocessing, Thresholds]]
     with_anchors: Callable[[Any, BoxSizes], Any]
@@ -61,3 +63,27 @@ class Family:
     def name(self) -> str:
         """The word in a checkpoint's header."""
         return str(self.config.family)
+
+    def build(
+        self,
+        config: Any,
+        *,
+        class_names: Sequence[str],
+        preprocessing: Preprocessing,
+        thresholds: Thresholds | None = None,
+        lineage: dict[str, Any] | None = None,
+    ) -> Detector:
+        """The detector of a config, freshly initialised."""
+        network = self.network(config)
+        objective, postprocess = self.interpret(config, network)
+        return Detector(
+            config,
+            model=network,
+            objective=objective,
+            postprocess=postprocess,
+            interpret=self.interpret,
+            class_names=class_names,
+            preprocessing=preprocessing,
+            thresholds=thresholds,
+            lineage=lineage,
+        )

@@ -7,7 +7,7 @@ the backbone, neck and pooling that are injected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +19,6 @@ from torch.nn import functional
 from flyweight.core.manifest import Thresholds
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.backbones import Backbone
-from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.family import ClassRows, Family
 from flyweight.models.detectors.faster_rcnn_config import FasterRCNNConfig, check_faster_rcnn
 from flyweight.models.detectors.parts import (
@@ -289,20 +288,30 @@ def _make_proposals(
     )
 
 
-def build_faster_rcnn(
-    config: FasterRCNNConfig,
-    *,
-    class_names: Sequence[str],
-    preprocessing: Preprocessing,
-    thresholds: Thresholds | None = None,
-    lineage: dict[str, Any] | None = None,
-) -> Detector:
-    """The detector of a config, freshly initialised."""
+def make_faster_rcnn(config: FasterRCNNConfig) -> FasterRCNN:
+    """The network of a config, freshly initialised."""
     backbone = make_backbone(
         config, config.levels, eps=config.norm_eps, momentum=config.norm_momentum
     )
     neck = _make_neck(config, backbone)
-    grids = feature_grids(nn.Sequential(backbone, neck), config.size_hw)
+    features = neck.feature_info
+    rpn_head = RPNHead(features[0].channels, len(config.anchor_sizes[0]))
+    roi_head = RoIHead(
+        features[0].channels,
+        [level.stride for level in features[: len(backbone.feature_info)]],
+        num_classes=config.num_classes,
+        hidden_channels=make_divisible(config.hidden_channels * config.width),
+        pool=config.roi_pool,
+        size=config.roi_size,
+    )
+    return FasterRCNN(backbone, neck, rpn_head, roi_head)
+
+
+def interpret_faster_rcnn(
+    config: FasterRCNNConfig, network: FasterRCNN
+) -> tuple[FasterRCNNObjective, FasterRCNNPostprocess]:
+    """What the raw outputs mean at the config's input size: losses and boxes."""
+    grids = feature_grids(nn.Sequential(network.backbone, network.neck), config.size_hw)
     height, width = config.size_hw
     anchors = AnchorGrid(
         grids,
@@ -312,29 +321,11 @@ def build_faster_rcnn(
         steps=[(height // rows, width // columns) for rows, columns in grids],
         offset=0.0,
     )
-    features = neck.feature_info
-    rpn_head = RPNHead(features[0].channels, anchors.boxes_per_level[0])
-    roi_head = RoIHead(
-        features[0].channels,
-        [level.stride for level in features[: len(backbone.feature_info)]],
-        num_classes=config.num_classes,
-        hidden_channels=make_divisible(config.hidden_channels * config.width),
-        pool=config.roi_pool,
-        size=config.roi_size,
+    postprocess = FasterRCNNPostprocess(
+        _make_proposals(config, anchors, config.rpn_candidates, config.proposals),
+        coder=BoxCoder(config.roi_coder_weights),
     )
-    return Detector(
-        config,
-        model=FasterRCNN(backbone, neck, rpn_head, roi_head),
-        objective=_make_objective(config, anchors),
-        postprocess=FasterRCNNPostprocess(
-            _make_proposals(config, anchors, config.rpn_candidates, config.proposals),
-            coder=BoxCoder(config.roi_coder_weights),
-        ),
-        class_names=class_names,
-        preprocessing=preprocessing,
-        thresholds=thresholds,
-        lineage=lineage,
-    )
+    return _make_objective(config, anchors), postprocess
 
 
 # torchvision's; with at most 1,000 proposals no class has more candidates.
@@ -351,7 +342,8 @@ def _with_anchors(config: FasterRCNNConfig, sizes_wh: BoxSizes) -> FasterRCNNCon
 
 FAMILY = Family(
     config=FasterRCNNConfig,
-    build=build_faster_rcnn,
+    network=make_faster_rcnn,
+    interpret=interpret_faster_rcnn,
     check=check_faster_rcnn,
     published=_published,
     with_anchors=_with_anchors,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -17,6 +18,8 @@ from flyweight.models.layers import ActFactory, NormFactory, group_norm
 from flyweight.models.layers.activations import ACTIVATIONS
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The short and the long side, at most, of what is published with a canvas of whole strides.
+PUBLISHED_SIDES = {(800, 1344): (800, 1333), (608, 1008): (600, 1000)}
 NORMS = ("batch", "group", "none")
 
 
@@ -91,11 +94,12 @@ def named_activation(name: str) -> ActFactory:
 
 
 def imagenet_preprocessing(size_hw: tuple[int, int]) -> Preprocessing:
-    """ImageNet's mean and deviation; pictures keep their shape where the canvas is not square."""
-    square = size_hw[0] == size_hw[1]
-    return Preprocessing(
-        size_hw=size_hw,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        resize="stretch" if square else "shortest_side",
+    """ImageNet's mean and deviation; where the canvas is not square, pictures keep their shape and
+    a batch gets the canvas that its largest needs."""
+    scaled = Preprocessing(size_hw=size_hw, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    if size_hw[0] == size_hw[1]:
+        return scaled
+    short_side, long_side = PUBLISHED_SIDES.get(size_hw, (min(size_hw), max(size_hw)))
+    return replace(
+        scaled, resize="shortest_side", short_side=short_side, long_side=long_side, canvas="batch"
     )

@@ -7,7 +7,7 @@ of an object by its loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -19,7 +19,6 @@ from flyweight.core.manifest import Thresholds
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.detectors.anchor_free import AnchorFreeObjective
 from flyweight.models.detectors.config import from_dict, to_dict
-from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.family import ClassRows, Family
 from flyweight.models.detectors.parts import (
     imagenet_preprocessing,
@@ -274,15 +273,8 @@ def check_retinanet(config: RetinaNetConfig) -> None:
         raise InputError(f"prior {config.prior} is not between 0 and 1", where="prior")
 
 
-def build_retinanet(
-    config: RetinaNetConfig,
-    *,
-    class_names: Sequence[str],
-    preprocessing: Preprocessing,
-    thresholds: Thresholds | None = None,
-    lineage: dict[str, Any] | None = None,
-) -> Detector:
-    """The detector of a config, freshly initialised."""
+def make_retinanet(config: RetinaNetConfig) -> RetinaNet:
+    """The network of a config, freshly initialised."""
     norm = make_norm(config.norm, eps=config.norm_eps, folded=config.folded)
     backbone = make_backbone(config, config.levels, eps=config.norm_eps)
     neck: Any = PYRAMIDS[config.neck](
@@ -304,7 +296,15 @@ def build_retinanet(
         anchor_free=config.assignment == "loss",
         prior=config.prior,
     )
-    grids = feature_grids(nn.Sequential(backbone, neck), config.size_hw)
+    return RetinaNet(backbone, neck, head)
+
+
+def interpret_retinanet(
+    config: RetinaNetConfig, network: RetinaNet
+) -> tuple[RetinaNetObjective, RetinaNetPostprocess]:
+    """What the raw outputs mean at the config's input size: losses and boxes."""
+    neck: Any = network.neck
+    grids = feature_grids(nn.Sequential(network.backbone, neck), config.size_hw)
     height, width = config.size_hw
     anchors = AnchorGrid(
         grids,
@@ -317,28 +317,20 @@ def build_retinanet(
     )
     cells = CellGrid(grids, [level.stride for level in neck.feature_info])
     coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
-    return Detector(
-        config,
-        model=RetinaNet(backbone, neck, head),
-        objective=RetinaNetObjective(
-            anchors,
-            coder=coder,
-            matcher=TwoThresholdMatcher(
-                config.positive_iou, config.negative_iou, low_quality=config.low_quality
-            ),
-            cells=cells,
-            by_size=config.assignment == "size",
-            inside_only=config.inside_only,
-            focal_alpha=config.focal_alpha,
-            focal_gamma=config.focal_gamma,
-            smooth_l1_beta=config.smooth_l1_beta,
+    objective = RetinaNetObjective(
+        anchors,
+        coder=coder,
+        matcher=TwoThresholdMatcher(
+            config.positive_iou, config.negative_iou, low_quality=config.low_quality
         ),
-        postprocess=RetinaNetPostprocess(anchors, coder=coder, cells=cells),
-        class_names=class_names,
-        preprocessing=preprocessing,
-        thresholds=thresholds,
-        lineage=lineage,
+        cells=cells,
+        by_size=config.assignment == "size",
+        inside_only=config.inside_only,
+        focal_alpha=config.focal_alpha,
+        focal_gamma=config.focal_gamma,
+        smooth_l1_beta=config.smooth_l1_beta,
     )
+    return objective, RetinaNetPostprocess(anchors, coder=coder, cells=cells)
 
 
 # Section 4.1, "Inference", with the overlap of its table; torchvision keeps 300 detections.
@@ -355,7 +347,8 @@ def _with_anchors(config: RetinaNetConfig, sizes_wh: BoxSizes) -> RetinaNetConfi
 
 FAMILY = Family(
     config=RetinaNetConfig,
-    build=build_retinanet,
+    network=make_retinanet,
+    interpret=interpret_retinanet,
     check=check_retinanet,
     published=_published,
     with_anchors=_with_anchors,

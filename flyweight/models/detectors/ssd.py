@@ -7,7 +7,7 @@ section 6.3): they differ in the backbone, neck and head that are injected.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,7 +19,6 @@ from flyweight.core.manifest import Thresholds
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.backbones import Backbone
 from flyweight.models.detectors.config import from_dict, to_dict
-from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.family import ClassRows, Family
 from flyweight.models.detectors.parts import make_backbone, make_norm
 from flyweight.models.detectors.selection import select_batch
@@ -271,15 +270,8 @@ def _make_neck(config: SSDConfig, backbone: Backbone) -> nn.Module:
     )
 
 
-def build_ssd(
-    config: SSDConfig,
-    *,
-    class_names: Sequence[str],
-    preprocessing: Preprocessing,
-    thresholds: Thresholds | None = None,
-    lineage: dict[str, Any] | None = None,
-) -> Detector:
-    """The detector of a config, freshly initialised."""
+def make_ssd(config: SSDConfig) -> SSD:
+    """The network of a config, freshly initialised."""
     backbone = make_backbone(
         config,
         config.backbone_levels if config.neck == SSD_EXTRAS else ("C3", "C4", "C5"),
@@ -288,18 +280,12 @@ def build_ssd(
         **({"reduced_tail": True} if config.reduced_tail else {}),
     )
     neck: Any = _make_neck(config, backbone)
-    anchors = AnchorGrid(
-        feature_grids(nn.Sequential(backbone, neck), config.size_hw),
-        config.default_boxes,
-        size_hw=config.size_hw,
-        steps=config.steps,
-    )
     norm = make_norm(
         config.norm, eps=config.norm_eps, momentum=config.norm_momentum, folded=config.folded
     )
     head = SSDHead(
         [level.channels for level in neck.feature_info],
-        anchors.boxes_per_level,
+        [len(level) for level in config.default_boxes],
         num_classes=config.num_classes,
         predictor=make_predictor(config.head, norm=norm),
     )
@@ -309,22 +295,25 @@ def build_ssd(
     initialise_head(head)
     if config.background_prior is not None:
         set_background_prior(head.classification, config.background_prior)
-    coder = BoxCoder(config.coder_weights)
-    return Detector(
-        config,
-        model=SSD(backbone, neck, head),
-        objective=SSDObjective(
-            anchors,
-            coder=coder,
-            matcher=MaxIoUMatcher(config.match_iou),
-            negatives_per_positive=config.negatives_per_positive,
-        ),
-        postprocess=SSDPostprocess(anchors, coder=coder),
-        class_names=class_names,
-        preprocessing=preprocessing,
-        thresholds=thresholds,
-        lineage=lineage,
+    return SSD(backbone, neck, head)
+
+
+def interpret_ssd(config: SSDConfig, network: SSD) -> tuple[SSDObjective, SSDPostprocess]:
+    """What the raw outputs mean at the config's input size: losses and boxes."""
+    anchors = AnchorGrid(
+        feature_grids(nn.Sequential(network.backbone, network.neck), config.size_hw),
+        config.default_boxes,
+        size_hw=config.size_hw,
+        steps=config.steps,
     )
+    coder = BoxCoder(config.coder_weights)
+    objective = SSDObjective(
+        anchors,
+        coder=coder,
+        matcher=MaxIoUMatcher(config.match_iou),
+        negatives_per_positive=config.negatives_per_positive,
+    )
+    return objective, SSDPostprocess(anchors, coder=coder)
 
 
 # torchvision's SSDlite, but for the score: what lies between 0.001 and 0.01 hardly moves AP and
@@ -347,7 +336,8 @@ def _with_anchors(config: SSDConfig, sizes_wh: BoxSizes) -> SSDConfig:
 
 FAMILY = Family(
     config=SSDConfig,
-    build=build_ssd,
+    network=make_ssd,
+    interpret=interpret_ssd,
     check=check_ssd,
     published=_published,
     with_anchors=_with_anchors,

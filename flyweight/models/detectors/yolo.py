@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from flyweight.core.manifest import Thresholds
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.backbones import Backbone
-from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.family import ClassRows, Family
 from flyweight.models.detectors.parts import (
     make_backbone,
@@ -202,15 +201,8 @@ def separable_conv(
     )
 
 
-def build_yolo(
-    config: YOLOConfig,
-    *,
-    class_names: Sequence[str],
-    preprocessing: Preprocessing,
-    thresholds: Thresholds | None = None,
-    lineage: dict[str, Any] | None = None,
-) -> Detector:
-    """The detector of a config, freshly initialised."""
+def make_yolo(config: YOLOConfig) -> YOLO:
+    """The network of a config, freshly initialised."""
     # Of fewer levels than three the coarsest, as in YOLOv3-tiny.
     backbone = make_backbone(
         config,
@@ -232,16 +224,9 @@ def build_yolo(
         norm=norm,
         **(convs if config.neck in YOLO_NECKS else {}),
     )
-    strides = [float(level.stride) for level in neck.feature_info]
-    anchors = AnchorGrid(
-        feature_grids(nn.Sequential(backbone, neck), config.size_hw),
-        relative_sizes(config.anchors, config.size_hw),
-        size_hw=config.size_hw,
-        steps=strides,
-    )
     head = YOLOHead(
         [level.channels for level in neck.feature_info],
-        anchors.boxes_per_level,
+        [len(level) for level in config.anchors],
         num_classes=config.num_classes,
         norm=norm,
         **convs,
@@ -251,17 +236,22 @@ def build_yolo(
     initialise_head(neck)
     initialise_head(head)
     initialise_outputs(head, prior=config.prior)
-    coder = YOLOCoder(anchors, strides=strides, scale_xy=config.scale_of_levels)
-    return Detector(
-        config,
-        model=YOLO(backbone, neck, head),
-        objective=_make_objective(config, anchors, coder=coder, strides=strides),
-        postprocess=YOLOPostprocess(coder, size_hw=config.size_hw),
-        class_names=class_names,
-        preprocessing=preprocessing,
-        thresholds=thresholds,
-        lineage=lineage,
+    return YOLO(backbone, neck, head)
+
+
+def interpret_yolo(config: YOLOConfig, network: YOLO) -> tuple[YOLOObjective, YOLOPostprocess]:
+    """What the raw outputs mean at the config's input size: losses and boxes."""
+    neck: Any = network.neck
+    strides = [float(level.stride) for level in neck.feature_info]
+    anchors = AnchorGrid(
+        feature_grids(nn.Sequential(network.backbone, neck), config.size_hw),
+        relative_sizes(config.anchors, config.size_hw),
+        size_hw=config.size_hw,
+        steps=strides,
     )
+    coder = YOLOCoder(anchors, strides=strides, scale_xy=config.scale_of_levels)
+    objective = _make_objective(config, anchors, coder=coder, strides=strides)
+    return objective, YOLOPostprocess(coder, size_hw=config.size_hw)
 
 
 def _make_objective(
@@ -306,7 +296,8 @@ def _with_anchors(config: YOLOConfig, sizes_wh: BoxSizes) -> YOLOConfig:
 
 FAMILY = Family(
     config=YOLOConfig,
-    build=build_yolo,
+    network=make_yolo,
+    interpret=interpret_yolo,
     check=check_yolo,
     published=_published,
     with_anchors=_with_anchors,

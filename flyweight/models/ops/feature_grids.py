@@ -38,7 +38,8 @@ def feature_grids(module: nn.Module, size_hw: tuple[int, int]) -> tuple[tuple[in
         InputError: the input is too small for the network's strides.
     """
     images = torch.empty((1, 3, *size_hw), device="meta")
-    training = module.training
+    # Each module's own mode: a container around parts that are in use has another.
+    modes = {each: each.training for each in module.modules()}
     module.eval()
     try:
         with torch.no_grad(), _only_what_shapes(module):
@@ -53,7 +54,8 @@ def feature_grids(module: nn.Module, size_hw: tuple[int, int]) -> tuple[tuple[in
             fix="take a larger input, or fewer levels",
         ) from error
     finally:
-        module.train(training)
+        for each, training in modes.items():
+            each.training = training
     return tuple((int(level.shape[-2]), int(level.shape[-1])) for level in levels)
 
 

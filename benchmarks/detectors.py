@@ -55,7 +55,8 @@ class Run:
 FULL_EPOCHS = 100
 SLIM_RETINANET = {"backbone": "mobilenet_v2", "neck_channels": 96, "tower_channels": (96, 96)}
 FEW_ROIS = {"roi_samples": 64, "rpn_candidates_train": 500, "proposals_train": 200}
-SMALL_BATCH = {"batch_size": 8, "lr": 3e-4}
+SMALL_BATCH = {"batch_size": 8}
+NO_NORM = {"batch_size": 8, "lr": 3e-4}
 
 # A backbone of MobileNetV2 starts from ImageNet, the others from random weights, since theirs are
 # not to be had offline: what they show is that they learn, not how good they can be.
@@ -77,15 +78,15 @@ RUNS: dict[str, dict[str, Run]] = {
         "faster_rcnn_mobilenet_v3_large_320_fpn": Run(
             beat=0.15, epochs=12, size=320, options=FEW_ROIS, settings=SMALL_BATCH
         ),
-        "yolov3_darknet53": Run(beat=0.15, epochs=12, size=160, settings=SMALL_BATCH),
-        "yolov4_cspdarknet53": Run(beat=0.15, epochs=12, size=160, settings=SMALL_BATCH),
-        "retinanet_resnet50_fpn": Run(beat=0.15, epochs=12, size=160, settings=SMALL_BATCH),
+        "yolov3_darknet53": Run(beat=0.15, epochs=12, size=128, settings=SMALL_BATCH),
+        "yolov4_cspdarknet53": Run(beat=0.15, epochs=12, size=128, settings=SMALL_BATCH),
+        "retinanet_resnet50_fpn": Run(beat=0.15, epochs=12, size=128, settings=SMALL_BATCH),
         "faster_rcnn_resnet50_fpn": Run(
-            beat=0.15, epochs=12, size=160, options=FEW_ROIS, settings=SMALL_BATCH
+            beat=0.15, epochs=10, size=128, options=FEW_ROIS, settings=SMALL_BATCH
         ),
-        "ssd300_vgg16": Run(beat=0.15, epochs=25, width=0.25, settings=SMALL_BATCH),
+        "ssd300_vgg16": Run(beat=0.15, epochs=20, width=0.25, settings=NO_NORM),
         "faster_rcnn_vgg16": Run(
-            beat=0.15, epochs=20, size=224, width=0.25, options=FEW_ROIS, settings=SMALL_BATCH
+            beat=0.15, epochs=15, size=224, width=0.25, options=FEW_ROIS, settings=NO_NORM
         ),
     },
     "voc6": {
@@ -97,8 +98,8 @@ RUNS: dict[str, dict[str, Run]] = {
             pretrained="imagenet",
             options={"backbone": "mobilenet_v2"},
         ),
-        "retinanet_snet": Run(beat=0.02, epochs=20),
-        "mobilenet_ssd300": Run(beat=0.02, epochs=8, size=224),
+        "retinanet_snet": Run(beat=0.02, epochs=15),
+        "mobilenet_ssd300": Run(beat=0.02, epochs=6, size=224),
     },
 }
 

@@ -69,19 +69,19 @@ def _render_backbones(console: Console, rows: list[dict[str, Any]]) -> None:
 
 
 def _render(console: Console, entries: list[dict[str, Any]]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(caption="parameters for the 90 category ids of COCO; any input size works")
-    table.add_column("name", style="bold", no_wrap=True)
-    table.add_column("parameters", justify="right")
-    table.add_column("input", justify="right")
-    table.add_column("description")
+    # What a model is stands under its name: beside it, 80 columns would leave it a word a line.
+    table.add_column("model")
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("input", justify="right", no_wrap=True)
     for entry in entries:
         height, width = entry["input_size"]
         table.add_row(
-            entry["name"],
+            f"[bold]{entry['name']}[/bold]\n[dim]{escape(entry['description'])}[/dim]",
             f"{entry['parameters'] / 1e6:.2f} M",
             f"{height}×{width}",
-            entry["description"],
         )
     console.print(table)

@@ -20,7 +20,7 @@ class Config(Protocol):
         backbone: a name of `flyweight.models.backbones`.
         backbone_options: of that family of backbones, such as `(("atrous", True),)`.
         width: multiplier of the backbone's channels.
-        backbone_norm: "batch", "group" or "none".
+        backbone_norm: "batch", "cmbn", "group" or "none".
         backbone_norm_eps: of BatchNorm in the backbone; None for the detector's own. Pretrained
             weights need the one they were trained with.
         folded: BatchNorm is folded into the convolutions, the modules have none.

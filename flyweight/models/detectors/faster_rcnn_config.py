@@ -33,7 +33,7 @@ class FasterRCNNConfig:
         neck_channels: of every level, at width 1.
         coarser: what the levels beyond the backbone's, which only the RPN looks at, are made of:
             "pool" (subsampled P5), "P5" or "C5".
-        norm: "batch", "group" or "none": of the neck.
+        norm: "batch", "cmbn", "group" or "none": of the neck.
         norm_eps, norm_momentum: of BatchNorm.
         backbone_norm: of the backbone.
         backbone_norm_eps: of the backbone's BatchNorm; None for `norm_eps`. Pretrained weights

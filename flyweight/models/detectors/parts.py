@@ -14,13 +14,13 @@ from flyweight.core.errors import InputError
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.backbones import BACKBONES, Backbone, build_backbone
 from flyweight.models.detectors.config import Config
-from flyweight.models.layers import ActFactory, NormFactory, group_norm
+from flyweight.models.layers import ActFactory, CmBN, NormFactory, group_norm
 from flyweight.models.layers.activations import ACTIVATIONS
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The short and the long side, at most, of what is published with a canvas of whole strides.
 PUBLISHED_SIDES = {(800, 1344): (800, 1333), (608, 1008): (600, 1000)}
-NORMS = ("batch", "group", "none")
+NORMS = ("batch", "cmbn", "group", "none")
 
 
 def make_norm(
@@ -33,6 +33,9 @@ def make_norm(
         return group_norm
     if kind == "none" or folded:
         return None
+    if kind == "cmbn":
+        # how many parts a batch passes in is the recipe's, and set by the training step
+        return partial(CmBN, mini_batches=1, eps=eps, momentum=momentum)
     return partial(nn.BatchNorm2d, eps=eps, momentum=momentum)
 
 

@@ -29,7 +29,8 @@ from flyweight.models.detectors.selection import select_batch
 from flyweight.models.detectors.targets import Targets
 from flyweight.models.heads.retina import RetinaHead, RetinaOutputs
 from flyweight.models.layers import make_divisible
-from flyweight.models.losses.retina import retinanet_loss
+from flyweight.models.losses.box_terms import BoxTerms, make_box_terms
+from flyweight.models.losses.retina import retinanet_box_terms, retinanet_loss
 from flyweight.models.matching.levels import fpn_level
 from flyweight.models.matching.two_thresholds import TwoThresholdMatcher
 from flyweight.models.necks import PYRAMIDS
@@ -67,7 +68,7 @@ class RetinaNetConfig:
         tower_channels: of the layers of either tower, at width 1.
         tower_kernel: 3, or 1 in the slim RetinaNet.
         tower_separable: depthwise separable towers.
-        norm: "batch", "group" or "none": of neck and towers.
+        norm: "batch", "cmbn", "group" or "none": of neck and towers.
         norm_eps: of BatchNorm.
         backbone_norm, backbone_norm_eps: of the backbone; eps None for `norm_eps`.
         positive_iou, negative_iou: an anchor is an object's from the one, background below the
@@ -78,7 +79,10 @@ class RetinaNetConfig:
             "size" (the FPN formula), "loss" (FSAF: by IoU for anchors, and by the smallest loss
             for an anchor-free branch).
         focal_alpha, focal_gamma: of the focal loss.
-        smooth_l1_beta: of the box loss; 0 is L1.
+        label_smoothing: ε of the classes.
+        box_loss: "smooth_l1" of the deltas; "iou", "giou", "diou" or "ciou" of the boxes.
+        box_weight: factor of the box loss.
+        smooth_l1_beta: of "smooth_l1"; 0 is L1.
         prior: of every class before training.
         folded: BatchNorm is folded into the convolutions, the modules have none.
     """
@@ -113,6 +117,9 @@ class RetinaNetConfig:
     assignment: str = "iou"
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
+    label_smoothing: float = 0.0
+    box_loss: str = "smooth_l1"
+    box_weight: float = 1.0
     smooth_l1_beta: float = 1 / 9
     prior: float = 0.01
     folded: bool = False
@@ -155,7 +162,9 @@ class RetinaNetObjective(nn.Module):
         inside_only: bool = False,
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
-        smooth_l1_beta: float = 1 / 9,
+        label_smoothing: float = 0.0,
+        box_terms: BoxTerms = retinanet_box_terms,
+        box_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.anchors = anchors
@@ -165,7 +174,9 @@ class RetinaNetObjective(nn.Module):
         self.by_size = by_size
         self.inside_only = inside_only
         self.focal = {"alpha": focal_alpha, "gamma": focal_gamma}
-        self.smooth_l1_beta = smooth_l1_beta
+        self.label_smoothing = label_smoothing
+        self.box_terms = box_terms
+        self.box_weight = box_weight
         self.anchor_free = AnchorFreeObjective(cells, alpha=focal_alpha, gamma=focal_gamma)
 
     @torch.no_grad()
@@ -209,10 +220,12 @@ class RetinaNetObjective(nn.Module):
             raw.logits,
             deltas,
             classes,
-            beta=self.smooth_l1_beta,
+            box_terms=self.box_terms,
+            label_smoothing=self.label_smoothing,
             alpha=self.focal["alpha"],
             gamma=self.focal["gamma"],
         )
+        losses["box"] = self.box_weight * losses["box"]
         if raw.distances is not None and raw.cell_logits is not None:
             losses |= self.anchor_free(self.cells.decode(raw.distances), raw.cell_logits, targets)
         return losses
@@ -328,7 +341,14 @@ def interpret_retinanet(
         inside_only=config.inside_only,
         focal_alpha=config.focal_alpha,
         focal_gamma=config.focal_gamma,
-        smooth_l1_beta=config.smooth_l1_beta,
+        label_smoothing=config.label_smoothing,
+        box_terms=make_box_terms(
+            config.box_loss,
+            anchors_cxcywh=anchors.boxes_cxcywh,
+            coder=coder,
+            beta=config.smooth_l1_beta,
+        ),
+        box_weight=config.box_weight,
     )
     return objective, RetinaNetPostprocess(anchors, coder=coder, cells=cells)
 

@@ -7,9 +7,10 @@ section 6.3): they differ in the backbone, neck and head that are injected.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,9 @@ from flyweight.models.detectors.targets import Targets
 from flyweight.models.heads.initialisation import initialise_head, set_background_prior
 from flyweight.models.heads.ssd import PREDICTORS, SSDHead, make_predictor
 from flyweight.models.layers import L2Norm
-from flyweight.models.losses.multibox import multibox_loss
+from flyweight.models.losses.box_terms import BoxTerms, make_box_terms
+from flyweight.models.losses.multibox import Mining, multibox_loss
+from flyweight.models.losses.smooth_l1 import smooth_l1_terms
 from flyweight.models.matching.max_iou import MaxIoUMatcher
 from flyweight.models.necks import PYRAMIDS, SSDExtras
 from flyweight.models.necks.ssd_extras import scaled_extras
@@ -63,7 +66,7 @@ class SSDConfig:
         head: "separable" (SSDlite), "conv3x3" (SSD) or "conv1x1" (MobileNet-SSD).
         reduced_tail: MobileNetV3's last stage with half its channels (section 6.3); not with
             weights pretrained on ImageNet, which have the full one.
-        norm: "batch", "group" or "none": of neck and head.
+        norm: "batch", "cmbn", "group" or "none": of neck and head.
         norm_eps, norm_momentum: of BatchNorm.
         backbone_norm: of the backbone.
         backbone_norm_eps: of the backbone's BatchNorm; None for `norm_eps`. Pretrained weights
@@ -71,6 +74,12 @@ class SSDConfig:
         coder_weights: inverses of the variances of (cx, cy, w, h).
         match_iou: an anchor of at least this IoU with an object is positive.
         negatives_per_positive: of the hard negative mining.
+        mining: whose class loss counts: all positives and the hardest "negatives", the "hardest"
+            anchors of all (OHEM), or all by "focal" loss.
+        focal_alpha, focal_gamma: of "focal".
+        label_smoothing: ε of the classes.
+        box_loss: "smooth_l1" of the deltas; "iou", "giou", "diou" or "ciou" of the boxes.
+        box_weight: factor of the box loss.
         background_prior: the probability of background before training, by the bias of the
             class head; None starts from all classes alike.
         folded: BatchNorm is folded into the convolutions, the modules have none.
@@ -104,6 +113,12 @@ class SSDConfig:
     coder_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
     match_iou: float = 0.5
     negatives_per_positive: float = 3.0
+    mining: str = "negatives"
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    label_smoothing: float = 0.0
+    box_loss: str = "smooth_l1"
+    box_weight: float = 1.0
     background_prior: float | None = None
     folded: bool = False
 
@@ -157,13 +172,18 @@ class SSDObjective(nn.Module):
         *,
         coder: BoxCoder,
         matcher: MaxIoUMatcher,
-        negatives_per_positive: float = 3.0,
+        loss: Callable[..., dict[str, Tensor]] = multibox_loss,
+        box_terms: BoxTerms = smooth_l1_terms,
+        box_weight: float = 1.0,
     ) -> None:
+        """`loss` is `multibox_loss`, its options but for `box_terms` bound."""
         super().__init__()
         self.anchors = anchors
         self.coder = coder
         self.matcher = matcher
-        self.negatives_per_positive = negatives_per_positive
+        self.loss = loss
+        self.box_terms = box_terms
+        self.box_weight = box_weight
 
     @torch.no_grad()
     def assign(self, targets: Targets) -> tuple[Tensor, Tensor]:
@@ -191,13 +211,8 @@ class SSDObjective(nn.Module):
     def forward(self, raw: SSDOutputs, targets: Targets) -> dict[str, Tensor]:
         """`box` and `class` losses, scalars."""
         deltas, classes = self.assign(targets)
-        return multibox_loss(
-            raw.deltas,
-            raw.logits,
-            deltas,
-            classes,
-            negatives_per_positive=self.negatives_per_positive,
-        )
+        losses = self.loss(raw.deltas, raw.logits, deltas, classes, box_terms=self.box_terms)
+        return losses | {"box": self.box_weight * losses["box"]}
 
 
 class SSDPostprocess(nn.Module):
@@ -224,6 +239,12 @@ def check_ssd(config: SSDConfig) -> None:
         raise InputError(
             f"background_prior {config.background_prior} is not between 0 and 1",
             where="background_prior",
+        )
+    if config.mining not in get_args(Mining):
+        raise InputError(
+            f"unknown mining {config.mining!r}",
+            where="mining",
+            fix=f"choose {', '.join(get_args(Mining))}",
         )
     if config.head not in PREDICTORS:
         raise InputError(
@@ -311,7 +332,16 @@ def interpret_ssd(config: SSDConfig, network: SSD) -> tuple[SSDObjective, SSDPos
         anchors,
         coder=coder,
         matcher=MaxIoUMatcher(config.match_iou),
-        negatives_per_positive=config.negatives_per_positive,
+        loss=partial(
+            multibox_loss,
+            negatives_per_positive=config.negatives_per_positive,
+            mining=cast(Mining, config.mining),
+            focal_alpha=config.focal_alpha,
+            focal_gamma=config.focal_gamma,
+            label_smoothing=config.label_smoothing,
+        ),
+        box_terms=make_box_terms(config.box_loss, anchors_cxcywh=anchors.boxes_cxcywh, coder=coder),
+        box_weight=config.box_weight,
     )
     return objective, SSDPostprocess(anchors, coder=coder)
 

@@ -41,7 +41,7 @@ class YOLOConfig:
             number for all; None for the neck's own.
         separable: the 3×3 convolutions of neck and head are depthwise separable.
         act: activation of neck and head.
-        norm: "batch", "group" or "none": of neck and head.
+        norm: "batch", "cmbn", "group" or "none": of neck and head.
         norm_eps, norm_momentum: of BatchNorm.
         backbone_norm: of the backbone.
         backbone_norm_eps: of the backbone's BatchNorm; None for `norm_eps`. Pretrained weights

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from flyweight.models.losses.box_terms import BoxTerms
 from flyweight.models.losses.focal import focal_terms
+from flyweight.models.losses.label_smoothing import smooth_targets
+from flyweight.models.losses.smooth_l1 import smooth_l1_terms
 
 # B images, A anchors, C classes without background
 
 Normalisation = Literal["batch", "image"]
+
+retinanet_box_terms = partial(smooth_l1_terms, beta=1 / 9)
 
 
 def retinanet_loss(
@@ -23,7 +28,8 @@ def retinanet_loss(
     *,
     alpha: float = 0.25,
     gamma: float = 2.0,
-    beta: float = 1 / 9,
+    box_terms: BoxTerms = retinanet_box_terms,
+    label_smoothing: float = 0.0,
     normalisation: Normalisation = "batch",
 ) -> dict[str, Tensor]:
     """Both losses, summed and divided by the number of positive anchors.
@@ -35,7 +41,8 @@ def retinanet_loss(
         target_classes: int64 `[B, A]`, the class from 0, -1 for background, -2 for ignored.
         alpha: of the focal loss.
         gamma: of the focal loss.
-        beta: of smooth L1; 0 is L1, which torchvision trains with.
+        box_terms: the box loss of each anchor, from deltas; torchvision trains with L1.
+        label_smoothing: ε of the classes.
         normalisation: "batch" divides by the positives of the batch; "image" divides each image by
             its own and averages over the images, as torchvision does.
 
@@ -45,14 +52,12 @@ def retinanet_loss(
     positive = target_classes >= 0
     classes = torch.arange(logits.shape[-1], device=logits.device)
     one_hot = (target_classes.unsqueeze(-1) == classes).float()
-    focal = focal_terms(logits, one_hot, alpha=alpha, gamma=gamma).sum(-1)
+    wanted = smooth_targets(one_hot, smoothing=label_smoothing)
+    focal = focal_terms(logits, wanted, alpha=alpha, gamma=gamma).sum(-1)
     focal = torch.where(target_classes >= -1, focal, 0.0)
-    smooth_l1 = functional.smooth_l1_loss(
-        deltas.float(), target_deltas, reduction="none", beta=beta
-    ).sum(-1)
-    smooth_l1 = torch.where(positive, smooth_l1, 0.0)
+    box = torch.where(positive, box_terms(deltas, target_deltas), 0.0)
     if normalisation == "batch":
         share = positive.sum().clamp(min=1).reciprocal()
     else:
         share = positive.sum(1).clamp(min=1).reciprocal() / len(positive)
-    return {"box": (smooth_l1.sum(1) * share).sum(), "class": (focal.sum(1) * share).sum()}
+    return {"box": (box.sum(1) * share).sum(), "class": (focal.sum(1) * share).sum()}

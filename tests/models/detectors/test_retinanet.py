@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from flyweight.models.detectors.targets import Targets
 from flyweight.models.detectors.torchvision_weights import load_torchvision_weights
 from flyweight.models.detectors.zoo import build
 from flyweight.models.losses.retina import retinanet_loss
+from flyweight.models.losses.smooth_l1 import smooth_l1_terms
 
 CLASSES = tuple(f"class {index}" for index in range(6))
 SIZE_HW = (128, 192)
@@ -129,7 +132,12 @@ def test_the_same_losses(pair: tuple[TorchvisionRetinaNet, Detector], images: Te
     with torch.no_grad():
         raw = ours.model(images)
     losses = retinanet_loss(
-        raw.deltas, raw.logits, deltas, classes, beta=0.0, normalisation="image"
+        raw.deltas,
+        raw.logits,
+        deltas,
+        classes,
+        box_terms=partial(smooth_l1_terms, beta=0.0),
+        normalisation="image",
     )
     torch.testing.assert_close(losses["class"], expected["classification"], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(losses["box"], expected["bbox_regression"], rtol=1e-4, atol=1e-5)

@@ -82,3 +82,40 @@ def test_half_precision_outputs_lose_nothing_in_the_sum() -> None:
     for name, loss in half.items():
         assert loss.dtype == torch.float32
         torch.testing.assert_close(loss, full[name])
+
+
+def mined(kind: str, *, smoothing: float = 0.0) -> tuple[float, float]:
+    """The class loss of one random batch, and its restatement in float64."""
+    rng = np.random.default_rng(5)
+    logits = rng.normal(size=(2, 60, 4)) * 2
+    classes = rng.integers(1, 4, (2, 60)) * (rng.random((2, 60)) < 0.1)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    own = np.take_along_axis(log_p, classes[..., None], -1)[..., 0]
+    loss = -(1 - smoothing) * own - smoothing * log_p.mean(-1)
+    positive = classes > 0
+    if kind == "hardest":
+        counts = 4 * positive.sum(1)
+        each = [np.sort(row)[::-1][:count].sum() for row, count in zip(loss, counts, strict=True)]
+    elif kind == "focal":
+        each = (np.where(positive, 0.25, 0.75) * (1 - np.exp(own)) ** 2 * loss).sum(1)
+    else:
+        each = [
+            row[chosen].sum() + np.sort(row[~chosen])[::-1][: 3 * chosen.sum()].sum()
+            for row, chosen in zip(loss, positive, strict=True)
+        ]
+    losses = multibox_loss(
+        torch.zeros(2, 60, 4),
+        torch.from_numpy(logits),
+        torch.zeros(2, 60, 4),
+        torch.from_numpy(classes),
+        mining=kind,  # type: ignore[arg-type]
+        label_smoothing=smoothing,
+    )
+    return losses["class"].item(), float(np.sum(each)) / positive.sum()
+
+
+@pytest.mark.parametrize("kind", ["negatives", "hardest", "focal"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_whose_class_loss_counts(kind: str, smoothing: float) -> None:
+    loss, expected = mined(kind, smoothing=smoothing)
+    assert loss == pytest.approx(expected, rel=1e-5)

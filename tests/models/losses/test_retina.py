@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torchvision import ops
 from torchvision.models.detection.retinanet import RetinaNetHead
 
 from flyweight.models.losses.retina import retinanet_loss
+from flyweight.models.losses.smooth_l1 import smooth_l1_terms
 from flyweight.models.ops.coder import BoxCoder
 
 IMAGES, ANCHORS, CLASSES = 3, 60, 5
@@ -41,7 +44,9 @@ def test_losses_and_gradients_by_image_are_torchvisions() -> None:
         boxes.gather(1, slot.unsqueeze(-1).expand(-1, -1, 4)), anchors
     )
     mine = [each.requires_grad_() for each in outputs()]
-    losses = retinanet_loss(*mine, target, classes, beta=0.0, normalisation="image")
+    losses = retinanet_loss(
+        *mine, target, classes, box_terms=partial(smooth_l1_terms, beta=0.0), normalisation="image"
+    )
     (losses["box"] + losses["class"]).backward()
     theirs = [each.requires_grad_() for each in outputs()]
     expected = RetinaNetHead(8, 1, CLASSES).compute_loss(
@@ -62,7 +67,15 @@ def test_losses_of_the_batch_are_the_papers(alpha: float, gamma: float, beta: fl
     classes = scene(1)[-1]
     target = torch.randn(IMAGES, ANCHORS, 4, generator=torch.Generator().manual_seed(3))
     deltas, logits = outputs()
-    losses = retinanet_loss(deltas, logits, target, classes, alpha=alpha, gamma=gamma, beta=beta)
+    losses = retinanet_loss(
+        deltas,
+        logits,
+        target,
+        classes,
+        alpha=alpha,
+        gamma=gamma,
+        box_terms=partial(smooth_l1_terms, beta=beta),
+    )
     positive, counted = classes >= 0, classes >= -1
     one_hot = torch.zeros_like(logits)
     one_hot[positive] = functional.one_hot(classes[positive], CLASSES).float()

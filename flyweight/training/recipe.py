@@ -30,6 +30,8 @@ class Recipe:
     Attributes:
         epochs: passes over the training images.
         batch_size: images of one step, in each process.
+        mini_batches: parts that a batch passes in, one after the other, before the weights change
+            (gradient accumulation): so much less memory for the same step.
         optimizer: "adamw" (Loshchilov & Hutter 2019) or "sgd" (with `momentum`).
         lr: learning rate at its highest, after the warm-up.
         weight_decay: for convolution and linear weights; norms and biases have none.
@@ -44,6 +46,16 @@ class Recipe:
         clip_norm: largest norm of the whole gradient; 0 turns clipping off.
         precision: "32-true" or "bf16-mixed".
         augmentation: name that `flyweight.transforms` knows: "ssd", "ssdlite", "none".
+        multi_scale: smallest and largest factor of the input's size, drawn anew every ten steps
+            (Redmon & Farhadi 2017, YOLO9000, section 2); (1, 1) keeps the size.
+        adversarial: share of the steps whose images the network first changes so that it misses
+            their objects (Bochkovskiy et al. 2020, YOLOv4, section 3.3), at twice the time.
+        adversarial_pixels: how far it may move each value, of 255.
+        drop_block: share of the backbone's coarsest levels that DropBlock drops at the end of the
+            training, rising from 0 (Ghiasi et al. 2018); 0 turns it off.
+        freeze_norms: BatchNorm keeps its statistics and weights, for pretrained backbones and few
+            images a batch.
+        sync_norms: BatchNorm counts over the batches of all GPUs.
         backbone_lr_scale: factor on `lr` for the backbone, for pretrained weights.
         freeze_backbone_stages: stages of the backbone, from the image on, that stay as they are.
         seed: start of every random number of the run.
@@ -60,6 +72,7 @@ class Recipe:
 
     epochs: int = 100
     batch_size: int = 16
+    mini_batches: int = 1
     optimizer: str = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.05
@@ -74,6 +87,12 @@ class Recipe:
     clip_norm: float = 10.0
     precision: str = "32-true"
     augmentation: str = "ssd"
+    multi_scale: tuple[float, float] = (1.0, 1.0)
+    adversarial: float = 0.0
+    adversarial_pixels: float = 4.0
+    drop_block: float = 0.0
+    freeze_norms: bool = False
+    sync_norms: bool = False
     backbone_lr_scale: float = 1.0
     freeze_backbone_stages: int = 0
     seed: int = 0
@@ -117,7 +136,28 @@ class Recipe:
             raise InputError(
                 f"lr is {self.lr}", where="recipe field lr", fix="give a number above 0"
             )
+        for name in ("adversarial", "drop_block"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}",
+                    where=f"recipe field {name}",
+                    fix="give a share, 0 to 1",
+                )
+        if self.mini_batches > self.batch_size:
+            raise InputError(
+                f"a batch of {self.batch_size} does not give {self.mini_batches} parts",
+                where="recipe field mini_batches",
+                fix="give a larger batch_size or fewer mini_batches",
+            )
+        low, high = self.multi_scale
+        if not 0 < low <= high:
+            raise InputError(
+                f"multi_scale is {self.multi_scale}",
+                where="recipe field multi_scale",
+                fix="give the smallest and the largest factor, such as 0.75 and 1.25",
+            )
         object.__setattr__(self, "step_epochs", tuple(self.step_epochs))
+        object.__setattr__(self, "multi_scale", (float(low), float(high)))
 
     def evaluation_period(self, *, train_images: int, val_images: int) -> int:
         """Epochs from one evaluation to the next.
@@ -132,7 +172,10 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for YAML; `from_dict` reads them back."""
-        return asdict(self) | {"step_epochs": list(self.step_epochs)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> Recipe:
@@ -155,6 +198,8 @@ class Recipe:
 LOWEST: Mapping[str, float] = {
     "epochs": 1,
     "batch_size": 1,
+    "mini_batches": 1,
+    "adversarial_pixels": 0,
     "weight_decay": 0,
     "momentum": 0,
     "final_lr_ratio": 0,

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.targets import Targets
+from flyweight.training.adversarial import hide_objects
 from flyweight.training.batches import Batch
+from flyweight.training.drop_block import attach_drop_block
 from flyweight.training.ema import MovingAverage
 from flyweight.training.freeze import freeze_backbone
+from flyweight.training.multi_scale import MultiScale
+from flyweight.training.norms import freeze_norms, join_norms, synchronise_norms
 from flyweight.training.optimiser import clip_gradients, make_optimizer
 from flyweight.training.recipe import Recipe
 from flyweight.training.schedule import make_schedule
+
+ADVERSARIAL_STREAM = 4
 
 
 class LossModule(nn.Module):
@@ -45,11 +52,22 @@ class TrainingStep:
     ) -> None:
         self.fabric = fabric
         self.recipe = recipe
+        self.total_steps = recipe.epochs * steps_per_epoch
+        if recipe.sync_norms:
+            detector.model = synchronise_norms(detector.model, fabric)
         self.detector = detector
         detector.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.frozen = freeze_backbone(detector, recipe.freeze_backbone_stages)
+        if recipe.freeze_norms:
+            self.frozen += freeze_norms(detector)
+        self.joined = join_norms(detector, recipe.mini_batches)
         self.trainable = [each for each in detector.parameters() if each.requires_grad]
         self.ema = MovingAverage(detector, decay=recipe.ema_decay)
+        # after the average's copy, which drops nothing
+        self.drop_blocks = (
+            attach_drop_block(detector, recipe.drop_block) if recipe.drop_block else []
+        )
+        self.scale = MultiScale(recipe.multi_scale, seed=recipe.seed)
         optimizer = make_optimizer(detector, recipe)
         self.schedule = make_schedule(optimizer, recipe, steps_per_epoch=steps_per_epoch)
         self.loss_module, self.optimizer = fabric.setup(LossModule(detector), optimizer)
@@ -69,15 +87,41 @@ class TrainingStep:
         """Train on `batch`, the `step`-th of the run; returns its losses, still on the device."""
         # dropout and the like follow from the step, so that a resumed run draws the same
         torch.manual_seed((self.recipe.seed << 32) + step * self.fabric.world_size + self._rank)
-        losses: dict[str, Tensor] = self.loss_module(batch.images, batch.boxes_xyxy, batch.labels)
+        batch = self._prepare(batch, step)
+        parts = split(batch, self.recipe.mini_batches)
         self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(torch.stack(list(losses.values())).sum())
+        losses: dict[str, Tensor] = {}
+        for number, part in enumerate(parts, start=1):
+            for name, loss in self._backward(part, number, len(parts)).items():
+                losses[name] = losses[name] + loss if name in losses else loss
+        for norm in self.joined:
+            norm.start_batch()
         if self.recipe.clip_norm:
             clip_gradients(self.trainable, self.recipe.clip_norm)
         self.optimizer.step()
         self.schedule.step()
         self.ema.update(self.detector)
-        return {name: loss.detach().float() for name, loss in losses.items()}
+        return losses
+
+    def _prepare(self, batch: Batch, step: int) -> Batch:
+        """The batch as this step sees it: in its size, its objects hidden from the network."""
+        for layer in self.drop_blocks:
+            layer.set_progress(step / self.total_steps)
+        if self.recipe.multi_scale != (1.0, 1.0):
+            batch = self.scale(batch, step)
+        rng = np.random.default_rng((self.recipe.seed, ADVERSARIAL_STREAM, step))
+        if self.recipe.adversarial and rng.random() < self.recipe.adversarial:
+            pixels = self.recipe.adversarial_pixels
+            return batch._replace(images=hide_objects(self.detector, batch.images, pixels=pixels))
+        return batch
+
+    def _backward(self, part: Batch, number: int, parts: int) -> dict[str, Tensor]:
+        """Add the gradient of the `number`-th part of a batch; its share of the batch's losses."""
+        # gradients travel between processes once a batch, with the last part
+        with self.fabric.no_backward_sync(self.loss_module, enabled=number < parts):
+            losses: dict[str, Tensor] = self.loss_module(part.images, part.boxes_xyxy, part.labels)
+            self.fabric.backward(torch.stack(list(losses.values())).sum() / parts)
+        return {name: loss.detach().float() / parts for name, loss in losses.items()}
 
     @property
     def _rank(self) -> int:
@@ -98,3 +142,11 @@ class TrainingStep:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """A batch in so many parts of nearly as many images, or fewer where there are not enough."""
+    if parts == 1:
+        return [batch]
+    pieces = (each.tensor_split(min(parts, len(batch.images))) for each in batch)
+    return [Batch(*tensors) for tensors in zip(*pieces, strict=True)]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.ops import batched_nms
 
 from flyweight.core.manifest import Thresholds
 from flyweight.core.preprocessing import Preprocessing
@@ -30,9 +31,9 @@ from flyweight.models.detectors.targets import Targets
 from flyweight.models.heads.roi import RoIHead
 from flyweight.models.heads.rpn import ProposalLayer, RPNHead
 from flyweight.models.layers import make_divisible
-from flyweight.models.losses.roi import roi_loss
+from flyweight.models.losses.roi import roi_loss, roi_terms
 from flyweight.models.losses.rpn import rpn_loss
-from flyweight.models.matching.samplers import sample_balanced
+from flyweight.models.matching.samplers import hardest, sample_balanced
 from flyweight.models.matching.two_thresholds import BACKGROUND, TwoThresholdMatcher
 from flyweight.models.necks import PYRAMIDS
 from flyweight.models.ops.anchors import AnchorGrid, BoxSizes, pixel_sizes, relative_sizes
@@ -45,6 +46,9 @@ from flyweight.models.ops.nms import select_detections
 
 # Detections with a side below this many pixels are dropped, as in torchvision.
 SMALLEST_SIDE = 1e-2
+
+# Overlap of regions of which OHEM keeps the hardest (Shrivastava et al. 2016, section 4.2).
+OHEM_NMS_IOU = 0.7
 
 # From positives and negatives, bool [B, N] both, to those that enter the loss.
 Sampler = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -96,9 +100,11 @@ class FasterRCNNObjective(nn.Module):
         roi_matcher: TwoThresholdMatcher,
         roi_sampler: Sampler,
         regions: int,
+        hardest_regions: bool = False,
         inside_only: bool = False,
     ) -> None:
-        """`regions` is R, at least what `roi_sampler` chooses of an image."""
+        """`regions` is R, at least what `roi_sampler` chooses of an image; `hardest_regions` takes
+        those of highest loss in its place."""
         super().__init__()
         self.anchors = anchors
         self.propose = propose
@@ -109,6 +115,7 @@ class FasterRCNNObjective(nn.Module):
         self.roi_matcher = roi_matcher
         self.roi_sampler = roi_sampler
         self.regions = regions
+        self.hardest_regions = hardest_regions
         self.inside_only = inside_only
 
     @torch.no_grad()
@@ -142,18 +149,43 @@ class FasterRCNNObjective(nn.Module):
         boxes = torch.cat((proposals.boxes_xyxy, targets.boxes_xyxy), dim=1)
         valid = torch.cat((proposals.valid, targets.valid), dim=1)
         matches = self.roi_matcher(targets.boxes_xyxy, targets.valid, boxes, anchor_valid=valid)
-        positive, negative = self.roi_sampler(matches >= 0, matches == BACKGROUND)
-        sampled = positive | negative
+        if self.hardest_regions:
+            sampled = self._hardest(raw, boxes, matches, targets)
+        else:
+            positive, negative = self.roi_sampler(matches >= 0, matches == BACKGROUND)
+            sampled = positive | negative
         # One number of regions in all images, the sampled ones first: nothing waits for counts.
         regions = min(self.regions, sampled.shape[1])
         index = sampled.float().topk(regions, dim=1).indices
         boxes = boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4))
         matches, sampled = matches.gather(1, index), sampled.gather(1, index)
-        classes = torch.zeros_like(matches)
-        if targets.labels.shape[1]:
-            labels = targets.labels.gather(1, matches.clamp(min=0))
-            classes = torch.where(matches >= 0, labels + 1, 0)
-        return boxes, classes, _deltas_to_objects(self.roi_coder, boxes, matches, targets), sampled
+        deltas = _deltas_to_objects(self.roi_coder, boxes, matches, targets)
+        return boxes, _classes_of_regions(matches, targets), deltas, sampled
+
+    def _hardest(
+        self, raw: FasterRCNNOutputs, boxes: Tensor, matches: Tensor, targets: Targets
+    ) -> Tensor:
+        """bool `[B, N]`: the R regions of highest loss, of those that count.
+
+        A pass over all regions finds them (the read-only network of the paper's figure 2); of those
+        that overlap, NMS by loss keeps the hardest, or one mistake would fill the batch.
+        """
+        counted = (matches >= 0) | (matches == BACKGROUND)
+        logits, deltas = raw.roi_head(raw.features, boxes)
+        loss = roi_terms(
+            logits,
+            deltas,
+            _classes_of_regions(matches, targets),
+            _deltas_to_objects(self.roi_coder, boxes, matches, targets),
+        )
+        loss = loss.masked_fill(~counted, -torch.inf)
+        image = torch.arange(len(boxes), device=boxes.device).unsqueeze(1).expand_as(loss)
+        kept = batched_nms(
+            boxes.flatten(0, 1), loss.flatten(), image.flatten(), iou_threshold=OHEM_NMS_IOU
+        )
+        apart = torch.zeros_like(counted).flatten()
+        apart[kept] = True
+        return hardest(loss, counted & apart.view_as(counted), count=self.regions)
 
     def forward(self, raw: FasterRCNNOutputs, targets: Targets) -> dict[str, Tensor]:
         """`rpn_objectness`, `rpn_box`, `roi_class` and `roi_box` losses, scalars."""
@@ -161,6 +193,14 @@ class FasterRCNNObjective(nn.Module):
         boxes, classes, target_deltas, sampled = self.sample_regions(raw, targets)
         logits, deltas = raw.roi_head(raw.features, boxes)
         return losses | roi_loss(logits, deltas, classes, target_deltas, sampled)
+
+
+def _classes_of_regions(matches: Tensor, targets: Targets) -> Tensor:
+    """Classes int64 `[B, N]` of regions that match objects `matches [B, N]`, 0 for background."""
+    if targets.labels.shape[1] == 0:
+        return torch.zeros_like(matches)
+    labels = targets.labels.gather(1, matches.clamp(min=0))
+    return torch.where(matches >= 0, labels + 1, 0)
 
 
 def _deltas_to_objects(
@@ -271,6 +311,7 @@ def _make_objective(config: FasterRCNNConfig, anchors: AnchorGrid) -> FasterRCNN
             sample_balanced, count=config.roi_samples, positive_share=config.roi_positive_share
         ),
         regions=config.roi_samples,
+        hardest_regions=config.roi_sampling == "hardest",
         inside_only=config.inside_only,
     )
 

@@ -55,6 +55,8 @@ class FasterRCNNConfig:
         roi_iou: a region is an object's from this IoU on, else background.
         roi_samples: regions of an image in the loss.
         roi_positive_share: of them, at most.
+        roi_sampling: which regions: at "random" in these shares, or the "hardest" of all
+            (OHEM, Shrivastava et al. 2016, section 4), which shares do not bind.
         folded: BatchNorm is folded into the convolutions, the modules have none.
     """
 
@@ -95,6 +97,7 @@ class FasterRCNNConfig:
     roi_iou: float = 0.5
     roi_samples: int = 512
     roi_positive_share: float = 0.25
+    roi_sampling: str = "random"
     folded: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,6 +116,7 @@ def check_faster_rcnn(config: FasterRCNNConfig) -> None:
         ("neck", config.neck, (NO_NECK, *PYRAMIDS)),
         ("coarser", config.coarser, get_args(Source)),
         ("roi_pool", config.roi_pool, get_args(RoIKind)),
+        ("roi_sampling", config.roi_sampling, ("random", "hardest")),
     ):
         if value not in choices:
             raise InputError(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flyweight.models.losses.smooth_l1 import smooth_l1_loss
+from flyweight.models.losses.smooth_l1 import smooth_l1_terms
 
 # R regions of interest, C classes; logits have C + 1 columns, background first
 
@@ -38,12 +38,34 @@ def roi_loss(
         mask = torch.ones_like(target_classes, dtype=torch.bool)
     classes = torch.where(mask, target_classes, 0)
     count = mask.sum().clamp(min=1)
+    cross_entropy, box = _terms(logits, deltas, classes, target_deltas, beta=beta)
+    return {
+        "roi_class": torch.where(mask, cross_entropy, 0.0).sum() / count,
+        "roi_box": box.sum() / count,
+    }
+
+
+def roi_terms(
+    logits: Tensor,
+    deltas: Tensor,
+    target_classes: Tensor,
+    target_deltas: Tensor,
+    *,
+    beta: float = 1 / 9,
+) -> Tensor:
+    """Both losses of each region, `[..., R]`, for online hard example mining; see `roi_loss`."""
+    cross_entropy, box = _terms(logits, deltas, target_classes, target_deltas, beta=beta)
+    return cross_entropy + box
+
+
+def _terms(
+    logits: Tensor, deltas: Tensor, classes: Tensor, target_deltas: Tensor, *, beta: float
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy `[..., R]`, and smooth L1 of the positive regions, 0 elsewhere."""
     cross_entropy = functional.cross_entropy(
         logits.float().flatten(0, -2), classes.flatten(), reduction="none"
     ).view_as(classes)
     column = classes[..., None, None].expand(*classes.shape, 1, 4)
     of_class = deltas.gather(-2, column).squeeze(-2)
-    return {
-        "roi_class": torch.where(mask, cross_entropy, 0.0).sum() / count,
-        "roi_box": smooth_l1_loss(of_class, target_deltas, classes > 0, beta=beta) / count,
-    }
+    box = smooth_l1_terms(of_class, target_deltas, beta=beta)
+    return cross_entropy, torch.where(classes > 0, box, 0.0)

@@ -11,16 +11,19 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import box_iou
 
 from flyweight.compression.fold import fold
 from flyweight.core.errors import InputError
 from flyweight.models.detectors.checkpoint import load, save
 from flyweight.models.detectors.classes import replace_classes
 from flyweight.models.detectors.detector import Detector
+from flyweight.models.detectors.faster_rcnn import _classes_of_regions, _deltas_to_objects
 from flyweight.models.detectors.faster_rcnn_config import FasterRCNNConfig
 from flyweight.models.detectors.presets.faster_rcnn import RATIOS, SCALES
 from flyweight.models.detectors.targets import Targets
 from flyweight.models.detectors.zoo import build
+from flyweight.models.losses.roi import roi_terms
 
 CLASSES = ("cat", "dog", "cow")
 LIGHT = "faster_rcnn_mobilenet_v3_large_320_fpn"
@@ -288,3 +291,33 @@ def test_anchors_of_ones_own() -> None:
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         small(**options)
+
+
+def test_the_hardest_regions_are_those_of_highest_loss_that_lie_apart() -> None:
+    """OHEM: of regions that overlap by more than 0.7 only the hardest, of those the worst R."""
+    detector = spread(small(roi_samples=12, roi_sampling="hardest"))
+    raw = detector.model(detector.normalise(some_images()))
+    objective = detector.objective
+    boxes, classes, deltas, sampled = objective.sample_regions(raw, TARGETS)
+    assert sampled.all()
+    chosen = roi_terms(*raw.roi_head(raw.features, boxes), classes, deltas)
+
+    proposals = objective.propose(raw.objectness, raw.deltas)
+    everything = torch.cat((proposals.boxes_xyxy, TARGETS.boxes_xyxy), dim=1)
+    valid = torch.cat((proposals.valid, TARGETS.valid), dim=1)
+    for image in range(2):
+        overlap = box_iou(boxes[image], boxes[image]).fill_diagonal_(0)
+        assert overlap.max() <= 0.7
+        # whatever was left out is easier than all that was taken, or overlaps something harder
+        rest = everything[image][valid[image]]
+        one = Targets(TARGETS.boxes_xyxy[image : image + 1], TARGETS.labels[image : image + 1])
+        matches = objective.roi_matcher(one.boxes_xyxy, one.valid, rest[None])
+        features = [level[image : image + 1] for level in raw.features]
+        loss = roi_terms(
+            *raw.roi_head(features, rest[None]),
+            _classes_of_regions(matches, one),
+            _deltas_to_objects(objective.roi_coder, rest[None], matches, one),
+        )[0]
+        near = box_iou(rest, boxes[image]) > 0.7
+        harder = (chosen[image] >= loss[:, None] - 1e-5) & near
+        assert ((loss <= chosen[image].min() + 1e-5) | harder.any(1)).all()

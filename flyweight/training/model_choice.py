@@ -14,6 +14,7 @@ import numpy.typing as npt
 from flyweight.core.errors import InputError
 from flyweight.data.anchor_recall import anchor_recall
 from flyweight.data.default_boxes import fit_default_boxes, relative_boxes
+from flyweight.data.statistics import channel_statistics
 from flyweight.models.detectors import checkpoint, zoo
 from flyweight.models.detectors.classes import replace_classes
 from flyweight.models.detectors.families import FAMILIES
@@ -41,6 +42,8 @@ class ModelChoice:
         width: channel multiplier; None for the model's own.
         pretrained: "imagenet", "none" or a file of weights, for the backbone; None is "none".
         anchors: "published" boxes or boxes to "fit" the data; None keeps the model's own.
+        normalise: "data" scales channels by the training images' own mean and deviation; None as
+            the model or its pretrained weights want it.
         options: other fields of the model's config, such as `{"backbone": "ghostnet"}`.
     """
 
@@ -49,11 +52,20 @@ class ModelChoice:
     width: float | None = None
     pretrained: str | os.PathLike[str] | None = None
     anchors: str | None = None
+    normalise: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.anchors not in (None, "published", "fit"):
             raise InputError(f"unknown anchors '{self.anchors}'", fix="choose 'published' or 'fit'")
+        if self.normalise not in (None, "data"):
+            raise InputError(f"unknown normalise '{self.normalise}'", fix="choose 'data'")
+        if self.normalise and (self.is_file or self.starts_pretrained):
+            raise InputError(
+                "pretrained weights want the mean and deviation that they were trained with",
+                where="normalise",
+                fix="leave normalise out, or start from random weights",
+            )
 
     @property
     def starts_pretrained(self) -> bool:
@@ -73,7 +85,7 @@ def make_detector(
     if choice.is_file:
         detector = _from_checkpoint(choice, train_set, note)
     else:
-        detector = _from_zoo(choice, train_set)
+        detector = _from_zoo(choice, train_set, note)
         if choice.pretrained is None:
             note(
                 "training from random weights; on a few hundred images, ImageNet weights "
@@ -129,7 +141,7 @@ def fitted_boxes(
     )
 
 
-def _from_zoo(choice: ModelChoice, train_set: DetectionDataset) -> Detector:
+def _from_zoo(choice: ModelChoice, train_set: DetectionDataset, note: Note) -> Detector:
     name = os.fspath(choice.model)
     shape: dict[str, Any] = {
         "classes": train_set.class_names,
@@ -140,7 +152,16 @@ def _from_zoo(choice: ModelChoice, train_set: DetectionDataset) -> Detector:
     boxes = None
     if choice.anchors == "fit":
         boxes = fitted_boxes(zoo.build(name, **shape), train_set)
+    if choice.normalise == "data":
+        mean, std = channel_statistics(train_set)
+        note(f"normalised by the data: mean {_rounded(mean)}, deviation {_rounded(std)}")
+        published = zoo.build(name, **shape).preprocessing
+        shape["preprocessing"] = replace(published, mean=mean, std=std)
     return zoo.build(name, **shape, pretrained=choice.pretrained or "none", default_boxes=boxes)
+
+
+def _rounded(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
 
 
 def _from_checkpoint(choice: ModelChoice, train_set: DetectionDataset, note: Note) -> Detector:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from flyweight.core.errors import InputError
+from flyweight.core.image import read_image
 from flyweight.data.anchor_recall import anchor_recall
 from flyweight.data.default_boxes import relative_boxes
 from flyweight.data.formats import save_dataset
@@ -79,6 +80,18 @@ def test_a_name_gives_a_new_detector_for_the_classes_of_the_data(
     choice = ModelChoice(NAME, **SHAPE, pretrained="none")
     make_detector(choice, tiny_set, note=asked_for.append)
     assert not any("random weights" in text for text in asked_for)
+
+
+def test_channels_can_be_scaled_as_the_data_wants_it(tiny_set: DetectionDataset) -> None:
+    pixels = np.concatenate([read_image(each.path).reshape(-1, 3) for each in tiny_set.records])
+    notes: list[str] = []
+    choice = ModelChoice(NAME, **SHAPE, normalise="data")
+    preprocessing = make_detector(choice, tiny_set, note=notes.append).preprocessing
+    np.testing.assert_allclose(preprocessing.mean, pixels.mean(0) / 255, rtol=1e-6)
+    np.testing.assert_allclose(preprocessing.std, pixels.std(0) / 255, rtol=1e-6)
+    assert any("normalised by the data" in text for text in notes)
+    with pytest.raises(InputError, match="pretrained weights want"):
+        ModelChoice(NAME, **SHAPE, normalise="data", pretrained="imagenet")
 
 
 def test_objects_that_no_box_reaches_are_told(tmp_path: Path) -> None:

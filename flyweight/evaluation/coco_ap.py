@@ -170,7 +170,7 @@ def _annotations(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Ground truth as COCO annotations; ids from 1, because 0 reads as "not matched"."""
     annotations: list[dict[str, Any]] = []
     for image_id, record in enumerate(records, start=1):
-        xywh, areas = _xywh_and_areas(record.boxes_xyxy)
+        xywh, areas = xywh_and_areas(record.boxes_xyxy)
         if record.areas is not None:
             areas = np.asarray(record.areas, dtype=np.float64)
         crowd = np.asarray(record.crowd, dtype=bool)
@@ -203,7 +203,7 @@ def _results(detections: Sequence[Detections]) -> list[dict[str, Any]]:
     """Detections as COCO results."""
     results: list[dict[str, Any]] = []
     for image_id, found in enumerate(detections, start=1):
-        xywh, areas = _xywh_and_areas(found.boxes_xyxy)
+        xywh, areas = xywh_and_areas(found.boxes_xyxy)
         kept = np.isfinite(np.asarray(found.scores))
         for box, area, label, score in zip(
             xywh[kept].tolist(),
@@ -225,7 +225,7 @@ def _results(detections: Sequence[Detections]) -> list[dict[str, Any]]:
     return results
 
 
-def _xywh_and_areas(boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def xywh_and_areas(boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Float64 `[N, 4]` xywh and `[N]` areas of float32 xyxy boxes, in pixels.
 
     A box that is not finite becomes an empty one: it can hit nothing and counts as a miss.

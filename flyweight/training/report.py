@@ -31,6 +31,7 @@ h1 { margin: 0; font-size: 27px; letter-spacing: -0.015em; line-height: 1.25;
   overflow-wrap: anywhere; }
 header p { margin: 6px 0 0; color: var(--soft); }
 h2 { margin: 44px 0 6px; font-size: 19px; letter-spacing: -0.01em; }
+h3 { margin: 32px 0 4px; font-size: 16px; }
 .note { margin: 0 0 16px; color: var(--soft); max-width: 78ch; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px;
   margin-top: 24px; }
@@ -55,7 +56,8 @@ tbody tr:hover { background: var(--tint); }
 .bar i { display: block; height: 100%; background: var(--accent); }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr));
   gap: 24px 20px; }
-.key { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0 0 14px; font-size: 13px; }
+.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); }
+.key { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 14px 0; font-size: 13px; }
 .key i { display: inline-block; width: 11px; height: 11px; margin-right: 6px; border-radius: 3px; }
 figure { margin: 0; }
 figure div { display: grid; grid-template-columns: 1fr 1fr; gap: 6px; }
@@ -70,7 +72,7 @@ dt { color: var(--soft); }
 dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 footer { margin: 56px auto 0; padding: 18px 24px 32px; border-top: 1px solid var(--line);
   color: var(--soft); font-size: 13px; }
-@media print { h2 { break-after: avoid; } figure, .charts svg, tr { break-inside: avoid; } }
+@media print { h2, h3 { break-after: avoid; } figure, .charts svg, tr { break-inside: avoid; } }
 """
 
 
@@ -153,6 +155,12 @@ def _section(section: Section) -> str:
     return f"<section><h2>{html.escape(section.title)}</h2>{note}{section.body}</section>\n"
 
 
+def subsection(title: str, body: str, *, note: str = "") -> str:
+    """A titled part of a section's body; `body` is HTML, the rest is text."""
+    noted = f'<p class="note">{html.escape(note)}</p>' if note else ""
+    return f"<h3>{html.escape(title)}</h3>{noted}{body}"
+
+
 def charts(svgs: Sequence[str]) -> str:
     """Charts in a grid, as wide as the page allows."""
     return f'<div class="charts">{"".join(svgs)}</div>'
@@ -192,13 +200,12 @@ def _bar(share: float) -> str:
 
 
 def pictures(
-    items: Sequence[Picture], *, key: Sequence[tuple[str, tuple[int, int, int]]] = ()
+    items: Sequence[Picture],
+    *,
+    key: Sequence[tuple[str, tuple[int, int, int]]] = (),
+    small: bool = False,
 ) -> str:
-    """Pairs of pictures in a grid, under a key of (name, RGB colour)."""
-    swatches = "".join(
-        f'<span><i style="background:rgb{colour}"></i>{html.escape(name)}</span>'
-        for name, colour in key
-    )
+    """Pairs of pictures in a grid, three a row if `small`, under a key of (name, RGB colour)."""
     figures = "".join(
         f'<figure><div><img loading="lazy" alt="{html.escape(item.left_text)}" '
         f'src="{_inline(item.left)}"><img loading="lazy" alt="{html.escape(item.right_text)}" '
@@ -206,8 +213,16 @@ def pictures(
         f"<span>{html.escape(item.right_text)}</span></figcaption></figure>"
         for item in items
     )
-    named = f'<p class="key">{swatches}</p>' if swatches else ""
-    return f'{named}<div class="pairs">{figures}</div>'
+    return f'{colour_key(key)}<div class="pairs{" small" if small else ""}">{figures}</div>'
+
+
+def colour_key(key: Sequence[tuple[str, tuple[int, int, int]]]) -> str:
+    """What the colours of drawings stand for: (name, RGB colour)."""
+    swatches = "".join(
+        f'<span><i style="background:rgb{colour}"></i>{html.escape(name)}</span>'
+        for name, colour in key
+    )
+    return f'<p class="key">{swatches}</p>' if swatches else ""
 
 
 def settings(values: Mapping[str, Any]) -> str:

@@ -12,10 +12,10 @@ from flyweight.core.detections import Detections, Predictor
 from flyweight.core.drawing import class_colour, draw_boxes, draw_detections
 from flyweight.core.image import read_image
 from flyweight.evaluation.coco_ap import EvaluationResult, average_precision
+from flyweight.evaluation.detection_errors import find_errors
 from flyweight.evaluation.evaluate import detect
-from flyweight.models.detectors.detector import Detector
 from flyweight.training.charts import Line, line_chart
-from flyweight.training.recipe import Recipe
+from flyweight.training.failures import MOST_NAMES, SHOWN_SCORE, failure_sections
 from flyweight.training.report import (
     Picture,
     Report,
@@ -27,15 +27,15 @@ from flyweight.training.report import (
     table,
     write_report,
 )
-from flyweight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from flyweight.data.records import DetectionDataset, Record
+    from flyweight.models.detectors.detector import Detector
+    from flyweight.training.recipe import Recipe
+    from flyweight.training.run_folder import RunFolder
 
 PICTURES = 12
-SHOWN_SCORE = 0.3
 MOST_CURVES = 8
-MOST_NAMES = 12
 
 
 def write_run_report(
@@ -55,7 +55,8 @@ def write_run_report(
 
     Args:
         rows: lines of `metrics.jsonl`.
-        predictor: the best checkpoint; with `val_set`, its curves, classes and pictures are shown.
+        predictor: the best checkpoint; with `val_set`, its curves, classes, errors and pictures
+            are shown.
         ledger: rows {"stage", "AP", "AP50", "ms", "mb"} of an export, if there was one.
 
     Raises:
@@ -72,10 +73,10 @@ def write_run_report(
     if predictor is not None and val_set:
         found = detect(predictor, val_set)
         result = average_precision(val_set, found)
-        named = (("AP", "AP"), ("AP50", "AP at IoU 0.5"), ("AP75", "AP at IoU 0.75"))
-        figures = [(_figure(getattr(result, key)), name) for key, name in named] + figures
+        figures = ap_figures(result) + figures
         if result.per_class:
             sections.append(class_section(result, val_set))
+        sections += failure_sections(val_set, found, find_errors(val_set, found))
         sections.append(picture_section(val_set, found))
     sections.append(Section("Recipe", settings(recipe), "Every setting of the run."))
     write_report(Report(title, subtitle, figures, sections), path)
@@ -170,6 +171,12 @@ def curves_section(rows: Sequence[Mapping[str, Any]], best_epoch: int) -> Sectio
     return Section("Training", charts(svgs))
 
 
+def ap_figures(result: EvaluationResult) -> list[tuple[str, str]]:
+    """The figures at the top of a page: (value, what it is)."""
+    named = (("AP", result.AP), ("AP at IoU 0.5", result.AP50), ("AP at IoU 0.75", result.AP75))
+    return [("none" if value is None else f"{value:.3f}", name) for name, value in named]
+
+
 def class_section(result: EvaluationResult, val_set: DetectionDataset) -> Section:
     """A table of the classes, and the precision-recall curves of the most frequent."""
     labels = np.concatenate([record.labels for record in val_set.records])
@@ -240,7 +247,3 @@ def _picture(record: Record, found: Detections, class_names: Sequence[str]) -> P
         right = draw_detections(image, scaled, class_names, score=0)
     left = draw_boxes(image, record.boxes_xyxy * scale, record.labels, texts)
     return Picture(left, right, labelled, f"{len(shown)} found")
-
-
-def _figure(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from flyweight.core.errors import InputError
+from flyweight.data.file_watch import FileWatch
+from flyweight.training.reader_notes import ReaderNotes, lost_readers_named
+from flyweight.transforms.pictures import Picture, Pictures
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from flyweight.data.records import DetectionDataset
 
 SAMPLE_STREAM, SHUFFLE_STREAM = 1, 2
@@ -34,14 +37,51 @@ class Transform(Protocol):
 
     def __call__(
         self,
-        picture: Path | Image,
-        boxes_xyxy: Boxes,
-        labels: Labels,
+        picture: str | os.PathLike[str] | Image,
+        boxes_xyxy: npt.NDArray[np.floating],
+        labels: npt.NDArray[np.integer],
         /,
         *,
         size_hw: tuple[int, int],
         rng: np.random.Generator,
+        others: Pictures,
     ) -> tuple[Image, Boxes, Labels]: ...
+
+
+class TransformOfEpoch(Protocol):
+    """Which transform an epoch (from 0) has."""
+
+    def __call__(self, epoch: int, /) -> Transform: ...
+
+
+@dataclass(frozen=True)
+class ClosingEpochs:
+    """One transform until the last epochs, then another: YOLOX (Ge et al. 2021, arXiv 2107.08430,
+    section 2.1) closes Mosaic and MixUp for its last 15.
+
+    Attributes:
+        transform: of the epochs before `first`.
+        closing: from `first` on.
+        first: an epoch, from 0.
+    """
+
+    transform: Transform
+    closing: Transform
+    first: int
+
+    def __call__(self, epoch: int, /) -> Transform:
+        return self.transform if epoch < self.first else self.closing
+
+
+class EpochOrder(Protocol):
+    """The records of an epoch in the order of their turn; every epoch has as many.
+
+    `flyweight.data.class_balance.RepeatFactorOrder` is one.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __call__(self, rng: np.random.Generator, /) -> npt.NDArray[np.int64]: ...
 
 
 class Batch(NamedTuple):
@@ -61,10 +101,14 @@ class Batch(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """One sample to make: which record, in which epoch. Its random numbers follow from both."""
+    """One sample to make: which record, in which epoch, and how often it has come in it before.
+
+    Its random numbers follow from these.
+    """
 
     epoch: int
     record: int
+    repeat: int = 0
 
 
 Sample = tuple[Image, Boxes, Labels, int]
@@ -75,12 +119,26 @@ class TrainSamples(Dataset[Sample | InputError]):
 
     Every sample has its own generator, seeded by (seed, epoch, index): no worker count, no order
     and no interruption changes what is drawn.
+
+    Args:
+        transform: of every epoch, unless `transform_of_epoch` tells it.
+        transform_of_epoch: `ClosingEpochs`, for one.
     """
 
-    def __init__(self, dataset: DetectionDataset, transform: Transform, *, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        transform: Transform,
+        *,
+        seed: int,
+        transform_of_epoch: TransformOfEpoch | None = None,
+    ) -> None:
         self.dataset = dataset
         self.transform = transform
+        self.transform_of_epoch = transform_of_epoch
         self.seed = seed
+        self.notes = ReaderNotes(workers=0)
+        self._files = FileWatch(len(dataset))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -96,24 +154,58 @@ class TrainSamples(Dataset[Sample | InputError]):
         """The sample of `draw`.
 
         Raises:
-            InputError: its image cannot be read.
+            InputError: an image of it cannot be read, or has changed since it was read first.
         """
-        record = self.dataset[draw.record]
-        rng = np.random.default_rng((self.seed, SAMPLE_STREAM, draw.epoch, draw.record))
+        repeat = (draw.repeat,) if draw.repeat else ()
+        rng = np.random.default_rng((self.seed, SAMPLE_STREAM, draw.epoch, draw.record, *repeat))
+        transform = self.transform
+        if self.transform_of_epoch is not None:
+            transform = self.transform_of_epoch(draw.epoch)
+        self.notes.begin(draw.record)
+        picture = self.picture(draw.record)
+        image, boxes_xyxy, labels = transform(
+            picture.source,
+            picture.boxes_xyxy,
+            picture.labels,
+            size_hw=picture.size_hw,
+            rng=rng,
+            others=_Others(self),
+        )
+        self.notes.end()
+        return image, boxes_xyxy, labels, draw.record
+
+    def picture(self, index: int) -> Picture:
+        """The labelled picture of record `index`, as it was before.
+
+        Raises:
+            InputError: the file has changed since the first call, of whichever process.
+        """
+        record = self.dataset[index]
+        self._files.check(index, record.path)
         # a crowd box stands for many objects at once: it is no target for one anchor
         kept = ~record.crowd
-        image, boxes_xyxy, labels = self.transform(
-            record.path,
-            record.boxes_xyxy[kept],
-            record.labels[kept],
-            size_hw=record.size_hw,
-            rng=rng,
-        )
-        return image, boxes_xyxy, labels, draw.record
+        return Picture(record.path, record.boxes_xyxy[kept], record.labels[kept], record.size_hw)
+
+
+class _Others:
+    """All pictures of the data set, for a sample that takes more than its own."""
+
+    def __init__(self, samples: TrainSamples) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Picture:
+        self._samples.notes.add(index)
+        return self._samples.picture(index)
 
 
 class EpochBatches(Sampler[list[Draw]]):
     """The batches of one epoch, shuffled by (seed, epoch), from any batch on.
+
+    The order may be given (`order`): it is drawn from (seed, epoch) alone, so every process and
+    every resumed run has the same.
 
     With several processes, step s takes the images [s*P*B, (s+1)*P*B) of the shuffled order and
     process p its p-th part of B: together they see what one process with batch P*B would.
@@ -123,12 +215,22 @@ class EpochBatches(Sampler[list[Draw]]):
     Args:
         size: images in the data set.
         batch_size: images of a batch in each process.
+        order: gives the records of an epoch, some of them perhaps several times, in place of a
+            plain shuffle; its length is then that of an epoch.
     """
 
     def __init__(
-        self, size: int, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        size: int,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        order: EpochOrder | None = None,
     ) -> None:
-        self.size = size
+        self.size = size if order is None else len(order)
+        self.order = order
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
@@ -151,16 +253,27 @@ class EpochBatches(Sampler[list[Draw]]):
 
     def __iter__(self) -> Iterator[list[Draw]]:
         rng = np.random.default_rng((self.seed, SHUFFLE_STREAM, self.epoch))
-        order = rng.permutation(self.size)
+        order = rng.permutation(self.size) if self.order is None else self.order(rng)
+        repeats = np.zeros_like(order) if self.order is None else occurrences(order)
         if self.size < self.world_size:
-            order = np.resize(order, self.world_size)
+            order, repeats = np.resize(order, self.world_size), np.resize(repeats, self.world_size)
         whole = self.batch_size * self.world_size
         for number in range(self.first_batch, self.batches_per_epoch):
-            part = order[number * whole : (number + 1) * whole]
+            part = slice(number * whole, (number + 1) * whole)
+            records, times = order[part].tolist(), repeats[part].tolist()
             # an equal share each, so that no process waits for another's step
-            share = len(part) // self.world_size
-            mine = part[self.rank * share : (self.rank + 1) * share]
-            yield [Draw(self.epoch, int(record)) for record in mine]
+            share = len(records) // self.world_size
+            mine = range(self.rank * share, (self.rank + 1) * share)
+            yield [Draw(self.epoch, records[place], times[place]) for place in mine]
+
+
+def occurrences(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """`[N]`: how often each of `values [N]` has come before its place."""
+    by_value = np.argsort(values, kind="stable")
+    _, firsts, counts = np.unique(values[by_value], return_index=True, return_counts=True)
+    before = np.empty_like(values)
+    before[by_value] = np.arange(len(values)) - np.repeat(firsts, counts)
+    return before
 
 
 def collate(made: Sequence[Sample | InputError], *, pad_value: int = 114) -> Batch | InputError:
@@ -211,6 +324,7 @@ def make_loader(
     samples: TrainSamples, batches: EpochBatches, *, workers: int, pin: bool, pad_value: int = 114
 ) -> DataLoader[Sample | InputError]:
     """A DataLoader over `batches`, to be read through `read_batches`; `pad_value` is a grey."""
+    samples.notes = ReaderNotes(workers)
     return DataLoader(
         samples,
         batch_sampler=batches,
@@ -226,12 +340,24 @@ def read_batches(loader: Iterable[Batch | InputError]) -> Iterator[Batch]:
     """The batches of `loader`.
 
     Raises:
-        InputError: an image cannot be read, whichever process tried.
+        InputError: an image cannot be read, whichever process tried, or a process died trying.
     """
-    for batch in loader:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    samples = getattr(loader, "dataset", None)
+    handler = signal.getsignal(signal.SIGCHLD)
+    with lost_readers_named(samples if isinstance(samples, TrainSamples) else None):
+        for batch in loader:
+            _take_back_sigchld(handler)
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+
+def _take_back_sigchld(handler: Any) -> None:
+    """Undo PyTorch's handler for a worker's death, which raises wherever the main process is: in
+    the middle of a step, or of saving. The loader looks itself, every 5 s while it waits."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and handler is not None:
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def _start_worker(worker: int) -> None:
@@ -239,3 +365,5 @@ def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)
     # Ctrl-C reaches the whole process group; the main process decides when to stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    info: Any = get_worker_info()
+    info.dataset.notes.bind(worker)

@@ -44,14 +44,14 @@ class View:
         matrix: `[3, 3]`, pixels of the picture to pixels of the canvas.
         boxes_xyxy: `[G, 4]` float64 in pixels of the *picture*, those still in view.
         labels: `[G]` int64.
-        fill: RGB of the canvas where the picture does not cover it.
+        fill: RGB of the canvas where the picture does not cover it; None for the padding's grey.
     """
 
     size_hw: tuple[int, int]
     matrix: Matrix
     boxes_xyxy: Boxes
     labels: Labels
-    fill: Colour = (0, 0, 0)
+    fill: Colour | None = None
 
     @staticmethod
     def of_picture(size_hw: tuple[int, int], boxes_xyxy: Boxes, labels: Labels) -> View:
@@ -116,3 +116,66 @@ class RandomExpand:
         left = int((canvas_hw[1] - width) * across)
         top = int((canvas_hw[0] - height) * down)
         return replace(view.then(translation(left, top), canvas_hw), fill=self.fill)
+
+
+@dataclass(frozen=True)
+class RandomJitter:
+    """Move each edge of the canvas by itself: crop, zoom out, shift and aspect in one step.
+
+    Darknet's `jitter` (Redmon & Farhadi 2018, arXiv 1804.02767; `load_data_detection` of its
+    code, 0.3 in yolov3.cfg and yolov4.cfg).
+
+    Attributes:
+        jitter: each edge moves in or out by at most this share of the side.
+        fill: RGB of what lies outside of the picture; None for the padding's grey.
+    """
+
+    jitter: float = 0.3
+    fill: Colour | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.jitter < 0.5:
+            raise ValueError(f"jitter is {self.jitter}, not from 0 to below 0.5")
+
+    def __call__(self, view: View, rng: np.random.Generator) -> View:
+        height, width = view.size_hw
+        shares = rng.uniform(-self.jitter, self.jitter, 4)
+        left, top, right, bottom = (shares * (width, height, width, height)).astype(int).tolist()
+        canvas_hw = (max(1, height - top - bottom), max(1, width - left - right))
+        fill = view.fill if self.fill is None else self.fill
+        return replace(view.then(translation(-left, -top), canvas_hw), fill=fill)
+
+
+@dataclass(frozen=True)
+class RandomAffine:
+    """Turn, shear and scale the picture about the middle of its canvas, which keeps its size.
+
+    As the `random_perspective` of YOLOX (Ge et al. 2021, arXiv 2107.08430, section 2.1, and its
+    code), without perspective. A box becomes the hull of its moved corners, which is wider than
+    a round object turned with it: keep the angle small.
+
+    Attributes:
+        degrees: largest angle of the turn, either way.
+        shear_degrees: largest angle of the shear along each axis, either way.
+        scale_range: factors of the picture's size.
+        p: probability.
+    """
+
+    degrees: float = 5.0
+    shear_degrees: float = 2.0
+    scale_range: tuple[float, float] = (1.0, 1.0)
+    p: float = 1.0
+
+    def __call__(self, view: View, rng: np.random.Generator) -> View:
+        if rng.random() >= self.p:
+            return view
+        angle, shear_x, shear_y = np.radians(
+            rng.uniform(-1, 1, 3) * (self.degrees, self.shear_degrees, self.shear_degrees)
+        )
+        scale = rng.uniform(*self.scale_range)
+        cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+        turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+        shear = np.array([[1, np.tan(shear_x), 0], [np.tan(shear_y), 1, 0], [0, 0, 1]])
+        middle_x, middle_y = view.size_hw[1] / 2, view.size_hw[0] / 2
+        about = translation(middle_x, middle_y) @ shear @ turn @ translation(-middle_x, -middle_y)
+        return view.then(about, view.size_hw)

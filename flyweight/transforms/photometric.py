@@ -8,6 +8,7 @@ are fewer pixels, and only to the picture, not to what fills the canvas around i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -39,6 +40,22 @@ class PhotometricParameters:
     hue: float | None = None
     contrast_first: bool = True
     channels: tuple[int, int, int] | None = None
+
+    def apply(self, image: Image) -> Image:
+        """This distortion of an RGB uint8 `[H, W, 3]` image."""
+        return distort(image, self)
+
+
+class ColourChange(Protocol):
+    """Drawn numbers of a distortion: `[H, W, 3]` RGB uint8 in, another such image out."""
+
+    def apply(self, image: Image) -> Image: ...
+
+
+class Distortion(Protocol):
+    """Draws a change of colours."""
+
+    def draw(self, rng: np.random.Generator) -> ColourChange: ...
 
 
 @dataclass(frozen=True)

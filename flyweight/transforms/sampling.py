@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from flyweight.core.boxes import transform_boxes
 from flyweight.core.preprocessing import resize_image
-from flyweight.transforms.geometry import Matrix
+from flyweight.transforms.geometry import Matrix, scaling, translation
 
 Image = npt.NDArray[np.uint8]
 Rectangle = tuple[int, int, int, int]
+
+
+def common(first: Rectangle, second: Rectangle) -> Rectangle | None:
+    """What two rectangles share; None when that is nothing."""
+    left, top = max(first[0], second[0]), max(first[1], second[1])
+    right, bottom = min(first[2], second[2]), min(first[3], second[3])
+    return (left, top, right, bottom) if left < right and top < bottom else None
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,68 @@ def place(matrix: Matrix, source_hw: tuple[int, int], window_xyxy: Rectangle) ->
         mirrored,
         np.array([[scale_x, 0, shift_x], [0, scale_y, shift_y], [0, 0, 1]]),
     )
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Where a turned or sheared picture goes in the output.
+
+    Attributes:
+        target_xyxy: rectangle of the output that holds all that is seen of the picture, pixels.
+        matrix: `[3, 3]`, pixels of the picture to pixels of the output.
+    """
+
+    target_xyxy: Rectangle
+    matrix: Matrix
+
+    def sample(self, picture: Image) -> Image:
+        """Resample RGB uint8 `[H, W, 3]` to the target's `[h, w, 3]`, bilinearly.
+
+        Beyond the picture's edges its last pixels are repeated; `mask` tells where that is.
+        """
+        height, width = picture.shape[:2]
+        scale_x, scale_y = np.hypot(*self.matrix[:2, :2])
+        if min(scale_x, scale_y) < 1 / 2.01:
+            # Bilinear would skip pixels and alias: averaged first to about the output's scale.
+            reduced_hw = (
+                max(1, math.ceil(height * min(scale_y, 1))),
+                max(1, math.ceil(width * min(scale_x, 1))),
+            )
+            picture = resize_image(picture, reduced_hw)
+        matrix = self.matrix @ scaling(width / picture.shape[1], height / picture.shape[0])
+        return self._warp(picture, matrix, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
+
+    def mask(self, source_hw: tuple[int, int]) -> Image:
+        """`[h, w]` of the target: 255 where its pixels' centres lie in the picture, else 0."""
+        whole = np.full(source_hw, 255, dtype=np.uint8)
+        return self._warp(whole, self.matrix, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
+
+    def _warp(self, picture: Image, matrix: Matrix, interpolation: int, border: int) -> Image:
+        left, top, right, bottom = self.target_xyxy
+        # OpenCV's coordinates are those of pixel centres.
+        centred = translation(-0.5 - left, -0.5 - top) @ matrix @ translation(0.5, 0.5)
+        size_wh = (right - left, bottom - top)
+        warped = cv2.warpAffine(
+            picture, centred[:2], size_wh, flags=interpolation, borderMode=border
+        )
+        return np.asarray(warped, dtype=np.uint8)
+
+
+def warp(matrix: Matrix, source_hw: tuple[int, int], window_xyxy: Rectangle) -> Warp | None:
+    """The target of a `matrix [3, 3]` with rotation or shear, arguments as those of `place`.
+
+    Returns:
+        None when the hull of the moved picture misses the window.
+    """
+    whole = np.array([[0, 0, source_hw[1], source_hw[0]]], dtype=np.float64)
+    left, top, right, bottom = transform_boxes(whole, matrix)[0].tolist()
+    target = (
+        max(math.floor(left), window_xyxy[0]),
+        max(math.floor(top), window_xyxy[1]),
+        min(math.ceil(right), window_xyxy[2]),
+        min(math.ceil(bottom), window_xyxy[3]),
+    )
+    return Warp(target, matrix) if target[0] < target[2] and target[1] < target[3] else None
 
 
 def _place_axis(

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flyweight.transforms.geometry import mirroring, scaling, translation
-from flyweight.transforms.sampling import place
+from flyweight.transforms.sampling import place, warp
 
 WINDOW = (0, 0, 64, 48)
 
@@ -116,3 +116,61 @@ def test_flip_and_whole_pixel_crop_are_exact(flip: bool) -> None:
     sampled = placement.sample(image)
     np.testing.assert_array_equal(sampled, part)
     assert not np.may_share_memory(sampled, image)
+
+
+TURNED = st.builds(
+    lambda angle, shear, scale, x, y: (
+        translation(x, y)
+        @ np.array(
+            [
+                [scale * np.cos(angle), scale * (shear - np.sin(angle)), 0],
+                [scale * np.sin(angle), scale * np.cos(angle), 0],
+                [0, 0, 1],
+            ]
+        )
+    ),
+    st.floats(-0.6, 0.6),
+    st.floats(-0.2, 0.2),
+    st.floats(0.6, 3),
+    st.floats(-40, 40),
+    st.floats(-30, 30),
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(TURNED, st.integers(8, 60), st.integers(8, 60))
+def test_a_warp_moves_a_gradient_by_its_matrix(matrix: np.ndarray, height: int, width: int) -> None:
+    """A picture whose levels are its coordinates shows where each pixel came from."""
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    image = np.stack([rows * 4, columns * 4, np.zeros_like(rows)], axis=2).astype(np.uint8)
+    found = warp(matrix, (height, width), WINDOW)
+    assume(found is not None)
+    assert found is not None
+    left, top, right, bottom = found.target_xyxy
+    part, inside = found.sample(image), found.mask((height, width)) > 0
+    assert part.shape == (bottom - top, right - left, 3)
+    y, x = np.mgrid[top:bottom, left:right] + 0.5
+    source = np.einsum("ij,jhw->ihw", np.linalg.inv(matrix), np.stack([x, y, np.ones_like(x)]))
+    deep = (source[0] > 1) & (source[0] < width - 1) & (source[1] > 1) & (source[1] < height - 1)
+    assert inside[deep].all()
+    # Coordinates are rounded to 1/32 of a pixel; levels to whole ones, twice.
+    np.testing.assert_allclose(part[deep][:, 1], source[0][deep] * 4, atol=2.2)
+    np.testing.assert_allclose(part[deep][:, 0], source[1][deep] * 4, atol=2.2)
+    outside = (source[0] < -1) | (source[0] > width + 1) | (source[1] < -1)
+    assert not inside[outside | (source[1] > height + 1)].any()
+
+
+def test_a_warp_that_shrinks_averages() -> None:
+    """Black and white columns in turn, at a quarter of the size: grey, not one of the two."""
+    image = np.zeros((80, 80, 3), np.uint8)
+    image[:, ::2] = 254
+    turn = np.array([[0.25, -0.02, 5], [0.02, 0.25, 5], [0, 0, 1]])
+    found = warp(turn, (80, 80), WINDOW)
+    assert found is not None
+    middle = found.sample(image)[4:-4, 4:-4]
+    assert np.abs(middle.astype(int) - 127).max() < 12
+
+
+def test_a_warp_outside_of_the_window_is_none() -> None:
+    turn = np.array([[1, -0.1, 200], [0.1, 1, 0], [0, 0, 1]])
+    assert warp(turn, (10, 10), WINDOW) is None

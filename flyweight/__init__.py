@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from flyweight.api import build, evaluate, export, load, train
+from flyweight.api import build, compare, evaluate, export, load, pretrain, train
 
 if TYPE_CHECKING:
     from flyweight.core.detections import Detections as Detections
@@ -30,10 +30,12 @@ __all__ = [
     "Detections",
     "__version__",
     "build",
+    "compare",
     "evaluate",
     "export",
     "load",
     "open_dataset",
+    "pretrain",
     "train",
 ]
 

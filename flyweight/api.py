@@ -6,6 +6,7 @@ Each function does what the verb of its name does, on the same functions of the 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from flyweight.core.detections import Predictor
     from flyweight.data.records import DetectionDataset
     from flyweight.evaluation.coco_ap import EvaluationResult
+    from flyweight.evaluation.paired import Comparison
     from flyweight.export.export import ExportedFile
     from flyweight.models.detectors.detector import Detector
+    from flyweight.training.classification.run import PretrainedRun
     from flyweight.training.run import TrainedRun
 
 PathLike = str | os.PathLike[str]
@@ -83,6 +86,21 @@ def build(name: str, **options: Any) -> Detector:
     return build_detector(name, **options)
 
 
+def pretrain(backbone: str, data: PathLike, out: PathLike, **options: Any) -> PretrainedRun:
+    """Train a backbone as a classifier: see `flyweight.training.classification.run.pretrain`.
+
+    Args:
+        backbone: a name of `flyweight.models.backbones`.
+        data: folders of classes, or a data set whose objects are cut out.
+        out: the run's folder; `train(..., pretrained=run.checkpoint)` starts from what it leaves.
+        options: `size`, `width`, `norm`, `pretrained`, `resume`, and every field of
+            `flyweight.training.classification.recipe.ClassificationRecipe`, such as `epochs=50`.
+    """
+    from flyweight.training.classification.run import pretrain as pretrain_on_folder
+
+    return pretrain_on_folder(backbone, data, out, **options)
+
+
 def train(model: PathLike, data: PathLike, out: PathLike, **options: Any) -> TrainedRun:
     """Train on a folder of labelled images: see `flyweight.training.run.train_on_folder`.
 
@@ -103,6 +121,16 @@ def evaluate(predictor: Predictor, dataset: DetectionDataset, **options: Any) ->
     from flyweight.evaluation.evaluate import evaluate as evaluate_predictor
 
     return evaluate_predictor(predictor, dataset, **options)
+
+
+def compare(
+    predictors: Sequence[Predictor], dataset: DetectionDataset, **options: Any
+) -> Comparison:
+    """Compare predictors on the same images, each with the first, and say what may be chance: see
+    `flyweight.evaluation.paired.compare`."""
+    from flyweight.evaluation.paired import compare as compare_predictors
+
+    return compare_predictors(predictors, dataset, **options)
 
 
 def export(detector: Detector, *arguments: Any, **options: Any) -> list[ExportedFile]:

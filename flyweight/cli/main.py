@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flyweight.cli import bench, convert, data, demo, eval, export, models, predict, train
+from flyweight.cli import bench, convert, data, demo, eval, export, models, predict, pretrain, train
 from flyweight.core.errors import FlyweightError, InputError
 
 EXIT_FAILED = 1
@@ -52,6 +52,7 @@ def _verb(function: Callable[..., None]) -> Callable[..., None]:
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "models": models.models,
+    "pretrain": pretrain.pretrain,
     "train": train.train,
     "eval": eval.evaluate,
     "predict": predict.predict,

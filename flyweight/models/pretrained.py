@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +71,13 @@ class PretrainedWeights:
     """Tensors as their authors named them, and their lineage.
 
     `lineage` has `source` (which of the places gave them), `file` (its name), `sha256` of the
-    file and `licence`; `parent` too, when the file is a Flyweight checkpoint.
+    file and `licence`; `parent` too, when the file is a Flyweight checkpoint. `model` is then
+    what its header says of the architecture.
     """
 
     state_dict: dict[str, Tensor]
     lineage: dict[str, Any]
+    model: Mapping[str, Any] = field(default_factory=dict)
 
 
 def resolve_weights(
@@ -133,15 +135,44 @@ def load_pretrained_backbone(
 
     Returns:
         The lineage, `{"source": "none"}` when nothing is to be loaded.
+
+    Raises:
+        InputError: the weights are not found, or do not fit.
     """
     weights = resolve_weights(name, source, width=backbone.architecture["width"])
     if weights is None:
         return {"source": "none"}
+    _check_model(weights, backbone, name)
     state = _own_tensors(weights.state_dict, backbone)
     if state is None:
         state = _converted(weights, backbone, name)
     backbone.load_state_dict(state)
     return weights.lineage
+
+
+def _check_model(weights: PretrainedWeights, backbone: Backbone, name: str) -> None:
+    """That a Flyweight file holds this backbone, by what its header says of it."""
+    own = {
+        "backbone": name,
+        "width": backbone.architecture["width"],
+        "backbone_norm": _norm_of(backbone),
+    }
+    for what, value in own.items():
+        theirs = weights.model.get(what, value)
+        if theirs != value:
+            raise InputError(
+                f"the weights are of a model with {what} {theirs}, not {value}",
+                where=str(weights.lineage["file"]),
+                fix=f"build the model with {what} {theirs}, or give other weights",
+            )
+
+
+def _norm_of(backbone: Backbone) -> str:
+    """The name of its norm in a config."""
+    for kind, name in ((nn.BatchNorm2d, "batch"), (nn.GroupNorm, "group")):
+        if any(isinstance(module, kind) for module in backbone.modules()):
+            return name
+    return "none"
 
 
 def _own_tensors(source: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor] | None:
@@ -208,7 +239,8 @@ def _from_file(path: Path, backbone_name: str) -> PretrainedWeights:
         lineage["parent"] = parent
         if isinstance(parent, dict):
             lineage["licence"] = parent.get("licence", "unknown")
-    return PretrainedWeights(_in_definition_order(state, backbone_name), lineage)
+    model = header.get("model", {})
+    return PretrainedWeights(_in_definition_order(state, backbone_name), lineage, model)
 
 
 def _from_torchvision(model: str, entry_name: str) -> PretrainedWeights:

@@ -17,6 +17,9 @@ from flyweight.models.detectors.config import from_dict
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.families import FAMILIES
 
+# What `flyweight pretrain` writes as the family of its files.
+CLASSIFIER = "classifier"
+
 
 def save(detector: Detector, path: str | os.PathLike[str]) -> None:
     """Write a detector, whole or not at all.
@@ -65,6 +68,12 @@ def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
 def rebuild(manifest: Manifest, *, where: str | os.PathLike[str] | None = None) -> Detector:
     """The detector that a manifest describes, with fresh weights."""
     family = manifest.model.get("family")
+    if family == CLASSIFIER:
+        raise InputError(
+            f"a pretrained {manifest.model.get('backbone')}, not a detector",
+            where=where,
+            fix="start a detector from it with: flyweight train NAME --pretrained FILE",
+        )
     if family not in FAMILIES:
         raise InputError(
             f"unknown detector family {family!r}", where=where, fix="install a newer Flyweight"

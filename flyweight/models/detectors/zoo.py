@@ -176,7 +176,10 @@ def _starting_point(config: Config, source: str) -> tuple[dict[str, Any], Prepro
             manifest = load_manifest(source)
             theirs = manifest.model
             eps = theirs.get("backbone_norm_eps")
-            own = {"backbone_norm_eps": theirs.get("norm_eps") if eps is None else eps}
+            own = {
+                "backbone_norm": theirs.get("backbone_norm", "batch"),
+                "backbone_norm_eps": theirs.get("norm_eps") if eps is None else eps,
+            }
             if "reduced_tail" in field_names(type(config)):
                 own["reduced_tail"] = theirs.get("reduced_tail", False)
             return own, manifest.preprocessing

@@ -1,0 +1,1 @@
+"""Training classifiers: where a backbone's weights come from when nobody publishes them."""

@@ -79,14 +79,14 @@ RUNS: dict[str, dict[str, Run]] = {
             beat=0.15, epochs=12, size=320, options=FEW_ROIS, settings=SMALL_BATCH
         ),
         "yolov3_darknet53": Run(beat=0.15, epochs=12, size=128, settings=SMALL_BATCH),
-        "yolov4_cspdarknet53": Run(beat=0.15, epochs=12, size=128, settings=SMALL_BATCH),
-        "retinanet_resnet50_fpn": Run(beat=0.15, epochs=12, size=128, settings=SMALL_BATCH),
+        "yolov4_cspdarknet53": Run(beat=0.15, epochs=9, size=128, settings=SMALL_BATCH),
+        "retinanet_resnet50_fpn": Run(beat=0.15, epochs=10, size=128, settings=SMALL_BATCH),
         "faster_rcnn_resnet50_fpn": Run(
-            beat=0.15, epochs=10, size=128, options=FEW_ROIS, settings=SMALL_BATCH
+            beat=0.15, epochs=8, size=128, options=FEW_ROIS, settings=SMALL_BATCH
         ),
-        "ssd300_vgg16": Run(beat=0.15, epochs=20, width=0.25, settings=NO_NORM),
+        "ssd300_vgg16": Run(beat=0.15, epochs=15, width=0.25, settings=NO_NORM),
         "faster_rcnn_vgg16": Run(
-            beat=0.15, epochs=15, size=224, width=0.25, options=FEW_ROIS, settings=NO_NORM
+            beat=0.15, epochs=12, size=192, width=0.25, options=FEW_ROIS, settings=NO_NORM
         ),
     },
     "voc6": {
@@ -98,8 +98,8 @@ RUNS: dict[str, dict[str, Run]] = {
             pretrained="imagenet",
             options={"backbone": "mobilenet_v2"},
         ),
-        "retinanet_snet": Run(beat=0.02, epochs=15),
-        "mobilenet_ssd300": Run(beat=0.02, epochs=6, size=224),
+        "retinanet_snet": Run(beat=0.02, epochs=12),
+        "mobilenet_ssd300": Run(beat=0.02, epochs=4, size=224),
     },
 }
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json as json_text
+import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,9 +93,25 @@ EvalEvery = Annotated[
 TrainDevice = Annotated[
     str | None, typer.Option(help="(default: auto)", metavar="auto|cpu|cuda|cuda:1|mps")
 ]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes to train with, each with a device and a batch of its own, in place of "
+        "torchrun. (default: 1)",
+    ),
+]
 Precision = Annotated[str | None, typer.Option(help="(default: fp32)", metavar="fp32|bf16")]
 Workers = Annotated[
     int | None, typer.Option(help="Processes that read images. (default: by device)")
+]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Where figures go besides metrics.jsonl, .csv and TensorBoard; may be given several "
+        "times.",
+        metavar="mlflow",
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")]
@@ -120,8 +139,10 @@ def train(
     patience: Patience = None,
     eval_every: EvalEvery = None,
     device: TrainDevice = None,
+    devices: Devices = None,
     precision: Precision = None,
     workers: Workers = None,
+    log: Log = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -131,9 +152,12 @@ def train(
 
     Trains on the split train and chooses the best weights on val.
     Without a val split, a part of train is set aside. Reports on test, where there is one.
+    With several processes: torchrun --nproc-per-node 4 -m flyweight train ...
     """
-    with result(as_json=json) as show:
+    with result(as_json=json) as show, _one_voice(debug=debug):
         from flyweight.core.errors import InputError
+        from flyweight.training.processes import process_rank
+        from flyweight.training.recipe import Recipe
         from flyweight.training.run import train_on_folder
 
         if precision is not None and precision not in PRECISIONS:
@@ -149,8 +173,10 @@ def train(
             "patience": patience,
             "eval_every": eval_every,
             "device": device,
+            "devices": devices,
             "precision": None if precision is None else PRECISIONS[precision],
             "workers": workers,
+            "loggers": None if log is None else (*Recipe.loggers, *log),
         }
         chosen = model or kind
         if chosen is None:
@@ -175,7 +201,28 @@ def train(
             **{name: value for name, value in given.items() if value is not None},
         )
         content = trained.to_dict()
-        show(content, lambda console: _render(console, content))
+        if process_rank() == 0:
+            show(content, lambda console: _render(console, content))
+
+
+@contextmanager
+def _one_voice(*, debug: bool) -> Iterator[None]:
+    """Of several processes, let one say what all of them know; the others end without a word."""
+    from flyweight.core.errors import FlyweightError
+    from flyweight.training.interrupt import TrainingInterrupted
+    from flyweight.training.processes import is_told_here, process_rank
+
+    try:
+        yield
+    except TrainingInterrupted:
+        # the first process' exit code is the run's
+        if process_rank() != 0:
+            raise typer.Exit(0) from None
+        raise
+    except FlyweightError as error:
+        if debug or is_told_here(error):
+            raise
+        raise typer.Exit(error.exit_code) from None
 
 
 def config_fields(words: list[str]) -> dict[str, Any]:
@@ -206,7 +253,9 @@ def _frozen(value: Any) -> Any:
 
 
 def _resume_command() -> str:
-    """The user's own command line, which goes on with the run."""
+    """The user's own command line, which goes on with the run; torchrun's options are not known."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return "the same torchrun command and --resume"
     words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
     return shlex.join(["flyweight", *words, "--resume"])
 

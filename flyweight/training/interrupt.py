@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -32,15 +33,22 @@ class TrainingInterrupted(KeyboardInterrupt):
         )
 
 
+class StopError(Exception):
+    """The run was asked to stop, and has come to a place where it can be left."""
+
+
 class StopRequest:
     """Whether somebody asked the run to stop."""
 
     def __init__(self) -> None:
         self.made = False
+        # torchrun passes on the Ctrl-C that the terminal has sent to every process already: the
+        # second one is no insistence, and torchrun itself kills who does not end
+        self._insistence = "TORCHELASTIC_RUN_ID" not in os.environ
 
     def make(self, signal_number: int, _: FrameType | None) -> Any:
         """Signal handler: ask once, and insist by asking again."""
-        if self.made and signal_number == signal.SIGINT:
+        if self.made and signal_number == signal.SIGINT and self._insistence:
             raise KeyboardInterrupt
         self.made = True
 
@@ -63,3 +71,10 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ignore_termination() -> None:
+    """From now on SIGTERM does nothing: for a process that ends anyway, and has a last word to say
+    before a launcher that ends all processes cuts it short."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

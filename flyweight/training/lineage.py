@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from flyweight.models.detectors.detector import Detector
+from flyweight.training.elastic import launch_id
 from flyweight.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def run_config(
     val_set: DetectionDataset | None,
     recipe: Recipe,
 ) -> dict[str, Any]:
-    """The content of `config.yaml`: recipe, model, data."""
+    """The content of `config.yaml`: recipe, model, data, and the `torchrun` that began it."""
+    launch = launch_id()
     return {
         "recipe": recipe.to_dict(),
         "model": json.loads(detector.manifest().to_json()),
@@ -37,4 +39,5 @@ def run_config(
             "train": data_lineage(train_set),
             "val": None if val_set is None else data_lineage(val_set),
         },
+        **({} if launch is None else {"launch": launch}),
     }

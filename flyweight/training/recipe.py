@@ -12,6 +12,7 @@ from flyweight.core.errors import InputError
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "steps", "constant")
 PRECISIONS = ("32-true", "bf16-mixed")
+LOGGERS = ("csv", "tensorboard", "mlflow")
 
 # an image that is only evaluated costs about a third of one that is trained on
 EVALUATION_COST = 0.35
@@ -19,8 +20,11 @@ EVALUATION_SHARE = 0.1
 
 # a run may be resumed with other values of these: they change its pace, not its weights
 FREE_TO_CHANGE = frozenset(
-    {"device", "devices", "num_nodes", "strategy", "workers", "save_minutes", "log_every"}
-)
+    {
+        "cache", "cache_gb", "device", "devices", "num_nodes", "strategy", "workers",
+        "save_minutes", "log_every", "loggers",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,14 @@ class Recipe:
         ema_decay: decay of the averaged weights; 0 turns averaging off.
         clip_norm: largest norm of the whole gradient; 0 turns clipping off.
         precision: "32-true" or "bf16-mixed".
-        augmentation: name that `flyweight.transforms` knows: "ssd", "ssdlite", "none".
+        augmentation: a name of `flyweight.transforms.presets`: "ssd", "yolov4", "none" ...
+        close_epochs: last epochs without mosaics, blends and erasing, on pictures as they are
+            (Ge et al. 2021, YOLOX, section 2.1, takes 15 of 300).
+        balance: pictures of classes that fewer than this share of the pictures show come more
+            often (Gupta et al. 2019, LVIS); 0 shows each once an epoch.
+        cache: keeps decoded pictures: "memory", or a folder on a fast disk; "" decodes each time.
+            The results are the same.
+        cache_gb: how much it may take, over all reading processes.
         multi_scale: smallest and largest factor of the input's size, drawn anew every ten steps
             (Redmon & Farhadi 2017, YOLO9000, section 2); (1, 1) keeps the size.
         adversarial: share of the steps whose images the network first changes so that it misses
@@ -68,6 +79,8 @@ class Recipe:
         strategy: Fabric's strategy for several devices.
         save_minutes: longest time between two savings of the state within an epoch.
         log_every: steps between two looks at the loss when looking stalls the device.
+        loggers: where the figures of each epoch go besides `metrics.jsonl`: "csv", "tensorboard",
+            "mlflow".
     """
 
     epochs: int = 100
@@ -87,6 +100,10 @@ class Recipe:
     clip_norm: float = 10.0
     precision: str = "32-true"
     augmentation: str = "ssd"
+    close_epochs: int = 0
+    balance: float = 0.0
+    cache: str = ""
+    cache_gb: float = 2.0
     multi_scale: tuple[float, float] = (1.0, 1.0)
     adversarial: float = 0.0
     adversarial_pixels: float = 4.0
@@ -105,6 +122,7 @@ class Recipe:
     strategy: str = "auto"
     save_minutes: float = 10.0
     log_every: int = 20
+    loggers: tuple[str, ...] = ("csv", "tensorboard")
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -117,6 +135,13 @@ class Recipe:
                     f"unknown {name} '{getattr(self, name)}'",
                     where=f"recipe field {name}",
                     fix=f"choose one of {', '.join(choices)}",
+                )
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise InputError(
+                    f"unknown logger '{name}'",
+                    where="recipe field loggers",
+                    fix=f"choose from {', '.join(LOGGERS)}",
                 )
         for name, low in LOWEST.items():
             value = getattr(self, name)
@@ -136,7 +161,7 @@ class Recipe:
             raise InputError(
                 f"lr is {self.lr}", where="recipe field lr", fix="give a number above 0"
             )
-        for name in ("adversarial", "drop_block"):
+        for name in ("adversarial", "balance", "drop_block"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(
                     f"{name} is {getattr(self, name)}",
@@ -157,6 +182,7 @@ class Recipe:
                 fix="give the smallest and the largest factor, such as 0.75 and 1.25",
             )
         object.__setattr__(self, "step_epochs", tuple(self.step_epochs))
+        object.__setattr__(self, "loggers", tuple(self.loggers))
         object.__setattr__(self, "multi_scale", (float(low), float(high)))
 
     def evaluation_period(self, *, train_images: int, val_images: int) -> int:
@@ -204,6 +230,8 @@ LOWEST: Mapping[str, float] = {
     "momentum": 0,
     "final_lr_ratio": 0,
     "warmup_epochs": 0,
+    "close_epochs": 0,
+    "cache_gb": 0,
     "warmup_ratio": 0,
     "clip_norm": 0,
     "backbone_lr_scale": 0,

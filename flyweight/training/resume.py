@@ -35,6 +35,7 @@ class ResumeState:
         loss_sums: sum of each loss over the epoch so far.
         best_ap: best validation AP so far; None before the first evaluation.
         best_epoch: the epoch it was reached in.
+        processes: how many took part; a step is that many batches.
     """
 
     recipe: dict[str, Any]
@@ -45,6 +46,7 @@ class ResumeState:
     loss_sums: dict[str, Any]
     best_ap: float | None
     best_epoch: int
+    processes: int = 1
 
 
 def save_state(state: ResumeState, path: Path) -> None:
@@ -119,12 +121,22 @@ def _checksum(parts: Iterable[bytes]) -> int:
     return value
 
 
-def check_same_run(state: ResumeState, recipe: Recipe, data: Mapping[str, Any], path: Path) -> None:
+def check_same_run(
+    state: ResumeState, recipe: Recipe, data: Mapping[str, Any], path: Path, *, processes: int = 1
+) -> None:
     """Refuse to go on with other settings or other images: the result would be neither run.
 
     Raises:
-        InputError: a setting that matters, or the data set, is not the run's.
+        InputError: a setting that matters, the data set or the number of processes is not the
+            run's.
     """
+    if processes != state.processes:
+        raise InputError(
+            f"the run was started with {state.processes} processes, not {processes}: its steps "
+            "would have other batches",
+            where=path,
+            fix=f"resume with {state.processes}, or start a new run with another --out",
+        )
     current = recipe.to_dict()
     for name, value in state.recipe.items():
         if name not in FREE_TO_CHANGE and current.get(name) != value:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 import yaml
 
 from flyweight.core.errors import InputError
@@ -20,16 +21,17 @@ from flyweight.core.manifest import Manifest
 from flyweight.data.formats import available_splits, open_dataset, split_for_validation
 from flyweight.evaluation.evaluate import evaluate
 from flyweight.models.detectors import checkpoint, zoo
+from flyweight.training.elastic import goes_on
 from flyweight.training.loop import train
 from flyweight.training.model_choice import ModelChoice, Note, listed, make_detector
+from flyweight.training.processes import process_rank
 from flyweight.training.recipe import Recipe
+from flyweight.training.result import FIGURES
 from flyweight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from flyweight.data.records import DetectionDataset
     from flyweight.models.detectors.detector import Detector
-
-FIGURES = ("AP", "AP50", "AP75")
 
 # Edges and textures up to stride 4 are ImageNet's own in every picture: a few hundred images teach
 # them nothing, and their backward pass is two fifths of a step's time (docs/experiments.md).
@@ -44,7 +46,8 @@ class TrainedRun:
         run: its folder.
         checkpoint: the weights that were best on the validation images.
         metrics: "AP", "AP50", "AP75" of `checkpoint` on the validation images.
-        test_metrics: the same on the test images; None when the data has none.
+        test_metrics: the same on the test images; None when the data has none, and in all
+            processes but the first.
         images_per_second: training speed, without evaluation.
         epochs: epochs trained.
         best_epoch: the epoch that `checkpoint` comes from.
@@ -98,6 +101,9 @@ def train_on_folder(
     Trains on the split `train`, chooses on `val` (a part of `train` is set aside where there is
     none) and reports on `test` where there is one.
 
+    Under `torchrun` it is called in every process. A restart by `torchrun --max-restarts` goes on
+    with the run that the same launch began, without being told to.
+
     Args:
         model: a name of the zoo, or a checkpoint to go on from, whose class head is replaced
             where the data has other classes.
@@ -117,6 +123,8 @@ def train_on_folder(
     Raises:
         InputError: the model, the data, a setting or the folder cannot be used.
         TrainingInterrupted: Ctrl-C; the state is saved.
+        ProcessLostError: another process of the run has ended.
+        ElsewhereError: another process of the run has failed and says why.
     """
     choice = ModelChoice(
         model,
@@ -130,18 +138,23 @@ def train_on_folder(
 
     def tell(text: str) -> None:
         notes.append(text)
-        if note is not None:
+        if note is not None and process_rank() == 0:
             note(text)
 
+    folder = RunFolder(Path(out))
+    if not resume and goes_on(folder):
+        resume = True
+        tell("torchrun has started the run again: it goes on from the last saved state")
     if choice.starts_pretrained and not resume:
         settings.setdefault("freeze_backbone_stages", PRETRAINED_FROZEN_STAGES)
-    folder = RunFolder(Path(out))
     recipe = _recipe_of(folder, settings) if resume else Recipe.from_dict(settings)
     train_set, val_set, test_set = training_splits(data, seed=recipe.seed, note=tell)
     if resume:
         detector = _detector_of(folder, choice, train_set)
     else:
+        torch.manual_seed(recipe.seed)
         detector = make_detector(choice, train_set, note=tell)
+    first = process_rank() == 0
     result = train(
         detector,
         train_set,
@@ -157,7 +170,7 @@ def train_on_folder(
         run=result.run_dir,
         checkpoint=result.best_checkpoint,
         metrics={name: result.metrics.get(name) for name in FIGURES},
-        test_metrics=_test(result.best_checkpoint, test_set, recipe),
+        test_metrics=_test(result.best_checkpoint, test_set, recipe) if first else None,
         images_per_second=result.images_per_second,
         epochs=result.epochs,
         best_epoch=int(result.metrics.get("epoch") or 0),

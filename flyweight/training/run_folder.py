@@ -14,7 +14,13 @@ from flyweight.core.files import write_atomically, writing_error
 
 
 class RunFolder:
-    """Paths and small files of one run (`config.yaml`, `metrics.jsonl`)."""
+    """Paths and small files of one run (`config.yaml`, `metrics.jsonl`).
+
+    Attributes:
+        bad_batch: what a loss that is no number came from, see `flyweight.training.bad_batch`.
+        table: `metrics.csv`, see `flyweight.training.loggers`.
+        mlflow: the id of the run in MLflow, to go on with.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -24,6 +30,10 @@ class RunFolder:
         self.last = path / "last.safetensors"
         self.resume = path / "resume.pt"
         self.report = path / "report.html"
+        self.table = path / "metrics.csv"
+        self.bad_batch = path / "bad_batch.safetensors"
+        self.bad_pictures = path / "bad_batch.png"
+        self.mlflow = path / "mlflow_run.txt"
 
     def start(self, *, overwrite: bool) -> None:
         """Make the folder for a new run.
@@ -34,6 +44,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise InputError("this is not a folder", where=self.path, fix="give another --out")
         old = [self.config, self.metrics, self.best, self.last, self.resume, self.report]
+        old += [self.table, self.bad_batch, self.bad_pictures, self.mlflow]
         old += self.path.glob("events.out.tfevents.*")
         # what a start that failed left behind (a config, an empty events file) is no run
         runs = (self.best, self.last, self.resume)

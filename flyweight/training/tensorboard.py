@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ class EventWriter:
             if name != "epoch" and isinstance(value, int | float):
                 self._writer.add_scalar(f"{GROUPS.get(name, 'train')}/{name}", value, step)
         self._writer.flush()
+
+    def finish(self, files: Sequence[Path]) -> None:
+        """Nothing: the files lie beside the events."""
 
     def close(self) -> None:
         """Finish the file."""

@@ -112,7 +112,7 @@ def test_best_is_the_highest_ap_and_patience_ends_the_run(
         ap = next(figures)
         return SimpleNamespace(AP=ap, AP50=ap, AP75=ap)
 
-    monkeypatch.setattr(loop, "evaluate", fake)
+    monkeypatch.setattr(loop, "evaluate_together", fake)
     recipe = replace(quick, epochs=20, eval_every=1, patience=3)
     result = train(new_detector(), train_set, val_set, recipe, tmp_path, progress=False)
     assert result.epochs == 5

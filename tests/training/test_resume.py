@@ -112,14 +112,14 @@ def test_stopped_during_evaluation(
     quick: Recipe,
     tmp_path: Path,
 ) -> None:
-    original = loop.evaluate
+    original = loop.evaluate_together
 
     def evaluate(*args: Any, **options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return original(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", evaluate)
+        patch.setattr(loop, "evaluate_together", evaluate)
         with pytest.raises(TrainingInterrupted):
             train(new_detector(), train_set, val_set, quick, tmp_path, progress=False)
     assert not (tmp_path / "best.safetensors").exists()

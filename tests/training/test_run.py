@@ -241,3 +241,16 @@ def test_pretrained_weights_stay_in_the_first_stages(
     after = checkpoint.load(run.checkpoint).state_dict()
     stem = next(name for name in after if "backbone" in name and name.endswith("conv.weight"))
     assert torch.equal(before[stem], after[stem]) == (expected > 0)
+
+
+def test_the_seed_is_the_start_of_the_weights_too(
+    tiny_set: DetectionDataset, tmp_path: Path
+) -> None:
+    data = save_dataset({"train": tiny_set, "val": tiny_set}, tmp_path / "set", data_format="coco")
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run = train_on_folder(NAME, data, tmp_path / name, epochs=1, seed=seed, **SHAPE, **QUICK)
+        found = checkpoint.load(run.checkpoint).parameters()
+        weights.append(torch.cat([each.detach().flatten() for each in found]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])

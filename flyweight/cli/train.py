@@ -50,7 +50,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="Any other field of the model's config; may be given several times.",
+        help="Any other field of the model's config or of the recipe; may be given several times.",
         metavar="FIELD=VALUE",
     ),
 ]
@@ -58,7 +58,20 @@ Out = Annotated[Path, typer.Option(help="Folder of the run.", metavar="RUN")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images. (default: 100)")]
 Size = Annotated[int | None, typer.Option(help="Side of the input, pixels. (default: the model's)")]
 Width = Annotated[float | None, typer.Option(help="Channel multiplier. (default: the model's)")]
-Batch = Annotated[int | None, typer.Option(help="Images of one step. (default: 16)")]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="What a paper trains with: augmentation, optimiser, losses. (default: ssdlite)",
+        metavar="ssdlite|ssd|retinanet|faster_rcnn|yolov3|yolov4|tiny_data",
+    ),
+]
+Batch = Annotated[
+    str | None,
+    typer.Option(
+        help="Images of one step; auto: the most that fit. (default: 16)", metavar="INT|auto"
+    ),
+]
 LearningRate = Annotated[float | None, typer.Option(help="The highest. (default: 0.001)")]
 Optimizer = Annotated[str | None, typer.Option(help="(default: adamw)", metavar="adamw|sgd")]
 Seed = Annotated[int | None, typer.Option(help="Start of every random number. (default: 0)")]
@@ -80,8 +93,20 @@ Anchors = Annotated[
         metavar="published|fit",
     ),
 ]
+Normalise = Annotated[
+    str | None,
+    typer.Option(
+        help="Scale channels by the training images' own mean and deviation. (default: as "
+        "published, or as the pretrained weights want it)",
+        metavar="data",
+    ),
+]
 Augmentation = Annotated[
-    str | None, typer.Option(help="(default: ssd)", metavar="ssd|ssdlite|none")
+    str | None,
+    typer.Option(
+        help="(default: ssd)",
+        metavar="ssd|ssdlite|retinanet|faster_rcnn|yolov3|yolov4|yolox|tiny_data|none",
+    ),
 ]
 Patience = Annotated[
     int | None,
@@ -125,6 +150,7 @@ def train(
     backbone: Backbone = None,
     neck: Neck = None,
     fields: Set = None,
+    recipe: RecipeName = None,
     epochs: Epochs = None,
     size: Size = None,
     width: Width = None,
@@ -135,6 +161,7 @@ def train(
     pretrained: Pretrained = None,
     freeze: Freeze = None,
     anchors: Anchors = None,
+    normalise: Normalise = None,
     augmentation: Augmentation = None,
     patience: Patience = None,
     eval_every: EvalEvery = None,
@@ -164,7 +191,7 @@ def train(
             raise InputError(f"unknown precision '{precision}'", fix="choose fp32 or bf16")
         given: dict[str, Any] = {
             "epochs": epochs,
-            "batch_size": batch,
+            "batch_size": _batch(batch),
             "lr": lr,
             "optimizer": optimizer,
             "seed": seed,
@@ -185,24 +212,44 @@ def train(
             )
         options: dict[str, Any] = {"backbone": backbone, "neck": neck}
         options = {name: value for name, value in options.items() if value is not None}
+        others = config_fields(fields or [])
+        of_recipe = {
+            name: others.pop(name) for name in list(others) if name in Recipe.__dataclass_fields__
+        }
         trained = train_on_folder(
             chosen,
             data,
             out,
-            options=options | config_fields(fields or []),
+            options=options | others,
+            recipe=recipe,
             size=size,
             width=width,
             pretrained=pretrained,
             anchors=anchors,
+            normalise=normalise,
             resume=resume,
             overwrite=overwrite,
             note=lambda text: note(f"note: {text}"),
             resume_command=_resume_command(),
+            **of_recipe,
             **{name: value for name, value in given.items() if value is not None},
         )
         content = trained.to_dict()
         if process_rank() == 0:
             show(content, lambda console: _render(console, content))
+
+
+def _batch(text: str | None) -> int | str | None:
+    from flyweight.core.errors import InputError
+    from flyweight.training.run import AUTO
+
+    if text is None or text == AUTO:
+        return text
+    if not text.isdecimal():
+        raise InputError(
+            f"'{text}' is no number of images", where="--batch", fix="give e.g. 16, or auto"
+        )
+    return int(text)
 
 
 @contextmanager

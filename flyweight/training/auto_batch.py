@@ -12,11 +12,14 @@ from torch import Tensor
 
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.targets import Targets
+from flyweight.training.devices import make_fabric
 from flyweight.training.recipe import Recipe
 
 # More than 64 images a step brings no light detector more speed, and an epoch of fewer than eight
 # steps learns little.
 MOST_IMAGES = 64
+# BatchNorm after a global pooling has nothing to count over in one image.
+FEWEST_IMAGES = 2
 STEPS_PER_EPOCH = 8
 # What recipes' learning rates are meant for.
 USUAL_BATCH = 16
@@ -108,16 +111,14 @@ def with_largest_batch(
     SGD (Goyal et al. 2017, section 2.1), by the square root for AdamW (Malladi et al. 2022).
 
     Args:
-        detector: on the device that it will be trained on.
         train_images: an epoch keeps eight steps at least, if it has so many images.
-        memory: bytes; by default four fifths of what is free.
+        memory: bytes; by default four fifths of what is free on the recipe's device.
     """
-    device = next(detector.parameters()).device
     if memory is None:
-        memory = SHARE_OF_MEMORY * free_memory(device)
+        memory = SHARE_OF_MEMORY * free_memory(make_fabric(recipe).device)
     need = memory_need(detector)
     fits = MOST_IMAGES if math.isinf(memory) else need.images(memory)
-    most = max(1, min(MOST_IMAGES, fits, train_images // STEPS_PER_EPOCH))
+    most = max(FEWEST_IMAGES, min(MOST_IMAGES, fits, train_images // STEPS_PER_EPOCH))
     batch_size = 2 ** (most.bit_length() - 1)
     factor = batch_size / USUAL_BATCH
     changes: dict[str, Any] = {

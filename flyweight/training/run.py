@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +21,22 @@ from flyweight.core.manifest import Manifest
 from flyweight.data.formats import available_splits, open_dataset, split_for_validation
 from flyweight.evaluation.evaluate import evaluate
 from flyweight.models.detectors import checkpoint, zoo
+from flyweight.training.auto_batch import with_largest_batch
 from flyweight.training.elastic import goes_on
 from flyweight.training.loop import train
 from flyweight.training.model_choice import ModelChoice, Note, listed, make_detector
 from flyweight.training.processes import process_rank
 from flyweight.training.recipe import Recipe
+from flyweight.training.recipes import named_recipe
 from flyweight.training.result import FIGURES
 from flyweight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from flyweight.data.records import DetectionDataset
     from flyweight.models.detectors.detector import Detector
+
+# In place of a number of images: as many as fit.
+AUTO = "auto"
 
 # Edges and textures up to stride 4 are ImageNet's own in every picture: a few hundred images teach
 # them nothing, and their backward pass is two fifths of a step's time (docs/experiments.md).
@@ -88,6 +93,8 @@ def train_on_folder(
     width: float | None = None,
     pretrained: str | os.PathLike[str] | None = None,
     anchors: str | None = None,
+    normalise: str | None = None,
+    recipe: str | None = None,
     options: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -111,14 +118,17 @@ def train_on_folder(
         width: channel multiplier; the model's own by default.
         pretrained: "imagenet", "none" or a file of weights, for the backbone.
         anchors: "published" default boxes, or boxes to "fit" the data.
+        normalise: "data" scales channels by the training images' own mean and deviation.
+        recipe: a name of `flyweight.training.recipes`, whose settings hold where none are given.
         options: other fields of the model's config, such as `{"backbone": "ghostnet"}`.
         resume: go on with the run in `out`; settings that are not given are the run's own.
         overwrite: replace the run in `out`.
         progress: False shows nothing; None a bar on a terminal and lines elsewhere.
         note: is told what was decided on the way, line by line.
         resume_command: what to tell the user when the run is interrupted.
-        settings: fields of `Recipe`, such as `epochs=50`. Pretrained weights stay as they are in
-            the first two stages unless `freeze_backbone_stages` says otherwise.
+        settings: fields of `Recipe`, such as `epochs=50`; `batch_size="auto"` takes the largest
+            that fits, with its learning rate. Pretrained weights stay as they are in the first two
+            stages unless `freeze_backbone_stages` says otherwise.
 
     Raises:
         InputError: the model, the data, a setting or the folder cannot be used.
@@ -132,8 +142,11 @@ def train_on_folder(
         width=width,
         pretrained=pretrained,
         anchors=anchors,
+        normalise=normalise,
         options=options or {},
     )
+    if recipe is not None and not resume:
+        choice, settings = _by_name(recipe, choice, settings)
     notes: list[str] = []
 
     def tell(text: str) -> None:
@@ -147,19 +160,25 @@ def train_on_folder(
         tell("torchrun has started the run again: it goes on from the last saved state")
     if choice.starts_pretrained and not resume:
         settings.setdefault("freeze_backbone_stages", PRETRAINED_FROZEN_STAGES)
-    recipe = _recipe_of(folder, settings) if resume else Recipe.from_dict(settings)
-    train_set, val_set, test_set = training_splits(data, seed=recipe.seed, note=tell)
+    largest_batch = settings.get("batch_size") == AUTO
+    if largest_batch:
+        settings.pop("batch_size")
+    chosen = _recipe_of(folder, settings) if resume else Recipe.from_dict(settings)
+    train_set, val_set, test_set = training_splits(data, seed=chosen.seed, note=tell)
     if resume:
         detector = _detector_of(folder, choice, train_set)
     else:
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(chosen.seed)
         detector = make_detector(choice, train_set, note=tell)
+    if largest_batch and not resume:
+        chosen = with_largest_batch(chosen, detector, train_images=len(train_set))
+        tell(f"batches of {chosen.batch_size} images, learning rate {chosen.lr:.2g}")
     first = process_rank() == 0
     result = train(
         detector,
         train_set,
         val_set,
-        recipe,
+        chosen,
         folder.path,
         resume=resume,
         overwrite=overwrite,
@@ -170,11 +189,11 @@ def train_on_folder(
         run=result.run_dir,
         checkpoint=result.best_checkpoint,
         metrics={name: result.metrics.get(name) for name in FIGURES},
-        test_metrics=_test(result.best_checkpoint, test_set, recipe) if first else None,
+        test_metrics=_test(result.best_checkpoint, test_set, chosen) if first else None,
         images_per_second=result.images_per_second,
         epochs=result.epochs,
         best_epoch=int(result.metrics.get("epoch") or 0),
-        recipe=recipe.to_dict(),
+        recipe=chosen.to_dict(),
         notes=tuple(notes),
     )
 
@@ -203,6 +222,20 @@ def training_splits(
             "the training images have no labelled object", where=root, fix="label some images"
         )
     return train_set, val_set, open_dataset(root, "test") if "test" in splits else None
+
+
+def _by_name(
+    name: str, choice: ModelChoice, settings: Mapping[str, Any]
+) -> tuple[ModelChoice, dict[str, Any]]:
+    """The choice and the settings with those of a named recipe where nothing else is given."""
+    named = named_recipe(name)
+    own = dict(named.settings)
+    if not choice.starts_pretrained:
+        own.pop("freeze_norms", None)  # random statistics are not worth keeping
+    if not choice.is_file:
+        family = zoo.family_of(os.fspath(choice.model)).name
+        choice = replace(choice, options={**named.options.get(family, {}), **choice.options})
+    return choice, {**own, **settings}
 
 
 def _recipe_of(folder: RunFolder, settings: Mapping[str, Any]) -> Recipe:

@@ -9,6 +9,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from flyweight.core.errors import InputError
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.targets import Targets
 from flyweight.training.adversarial import hide_objects
@@ -23,6 +24,8 @@ from flyweight.training.recipe import Recipe
 from flyweight.training.schedule import make_schedule
 
 ADVERSARIAL_STREAM = 4
+# torch's words
+ONE_VALUE = "Expected more than 1 value per channel"
 
 
 class LossModule(nn.Module):
@@ -33,8 +36,21 @@ class LossModule(nn.Module):
         self.detector = detector
 
     def forward(self, images: Tensor, boxes_xyxy: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Losses of a `Batch`."""
-        return self.detector.loss(images, Targets(boxes_xyxy=boxes_xyxy, labels=labels))
+        """Losses of a `Batch`.
+
+        Raises:
+            InputError: a single image leaves BatchNorm one value a channel.
+        """
+        try:
+            return self.detector.loss(images, Targets(boxes_xyxy=boxes_xyxy, labels=labels))
+        except ValueError as error:
+            if ONE_VALUE not in str(error):
+                raise
+            raise InputError(
+                "one image at a time is too few for BatchNorm on a map of one cell",
+                where="batch_size",
+                fix="give a larger batch, fewer mini_batches, a larger size, or norm=group",
+            ) from error
 
 
 class TrainingStep:

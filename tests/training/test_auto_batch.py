@@ -76,7 +76,7 @@ def test_how_many_images_fit() -> None:
 
 @pytest.mark.parametrize(
     ("images", "train_images", "batch"),
-    [(1000, 10_000, 64), (40, 10_000, 32), (31, 10_000, 16), (1000, 205, 16), (0, 10_000, 1)],
+    [(1000, 10_000, 64), (40, 10_000, 32), (31, 10_000, 16), (1000, 205, 16), (0, 10_000, 2)],
 )
 def test_the_batch_is_the_largest_power_of_two(images: int, train_images: int, batch: int) -> None:
     detector = made("retinanet_snet")

@@ -18,6 +18,8 @@ import torch
 from flyweight.core.errors import InputError
 from flyweight.models.detectors import checkpoint
 from flyweight.models.detectors.detector import Detector
+from flyweight.models.detectors.targets import Targets
+from flyweight.models.detectors.zoo import build
 from flyweight.training.batches import EpochBatches
 from flyweight.training.recipe import Recipe
 from flyweight.training.resume import check_same_run, load_state
@@ -188,3 +190,25 @@ def test_another_number_of_processes_is_refused(two: tuple[Path, Told]) -> None:
     check_same_run(state, recipe, state.data, path, processes=2)
     with pytest.raises(InputError, match="with 2 processes, not 1"):
         check_same_run(state, recipe, state.data, path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ssdlite320_mobilenet_v1", "retinanet_snet", "faster_rcnn_resnet50_fpn", "yolov3"],
+)
+def test_every_weight_has_a_gradient_without_objects(name: str) -> None:
+    """DDP waits for the gradient of each weight, and `share` for each loss, whatever the batch."""
+    detector = build(name, classes=("a", "b"), size=128, width=0.125).train()
+    images = torch.randint(0, 255, (2, 128, 128, 3), dtype=torch.uint8)
+    box = torch.tensor([16.0, 16, 80, 80]).expand(2, 1, 4)
+    names = []
+    for targets in (
+        Targets(boxes_xyxy=box, labels=torch.ones(2, 1, dtype=torch.int64)),
+        Targets(boxes_xyxy=torch.zeros(2, 1, 4), labels=torch.full((2, 1), -1)),
+    ):
+        detector.zero_grad(set_to_none=True)
+        losses = detector.loss(images, targets)
+        torch.stack(list(losses.values())).sum().backward()
+        assert all(each.grad is not None for each in detector.parameters() if each.requires_grad)
+        names.append(list(losses))
+    assert names[0] == names[1]

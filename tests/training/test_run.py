@@ -254,3 +254,44 @@ def test_the_seed_is_the_start_of_the_weights_too(
         weights.append(torch.cat([each.detach().flatten() for each in found]))
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_named_recipe_holds_where_nothing_else_is_said(
+    tiny_set: DetectionDataset, tmp_path: Path
+) -> None:
+    save_dataset({"train": tiny_set, "val": tiny_set}, tmp_path / "data", data_format="coco")
+    run = train_on_folder(
+        NAME,
+        tmp_path / "data",
+        tmp_path / "run",
+        recipe="yolov4",
+        options={"label_smoothing": 0.2},
+        adversarial=0.5,
+        epochs=1,
+        **SHAPE,
+        **(QUICK | {"batch_size": 4}),
+    )
+    assert run.recipe["augmentation"] == "yolov4"
+    assert run.recipe["drop_block"] == 0.1
+    assert run.recipe["adversarial"] == 0.5
+    config: Any = checkpoint.load(run.checkpoint).config
+    assert (config.box_loss, config.label_smoothing) == ("ciou", 0.2)
+
+
+def test_norms_are_frozen_for_pretrained_weights_only(
+    tiny_set: DetectionDataset, tmp_path: Path
+) -> None:
+    save_dataset({"train": tiny_set, "val": tiny_set}, tmp_path / "data", data_format="coco")
+    run = train_on_folder(
+        NAME, tmp_path / "data", tmp_path / "run", recipe="retinanet", epochs=1, **SHAPE, **QUICK
+    )
+    assert run.recipe["freeze_norms"] is False
+    assert run.recipe["optimizer"] == "sgd"
+
+
+def test_the_largest_batch_is_asked_for(tiny_set: DetectionDataset, tmp_path: Path) -> None:
+    save_dataset({"train": tiny_set, "val": tiny_set}, tmp_path / "data", data_format="coco")
+    settings = {**QUICK, "batch_size": "auto"}
+    run = train_on_folder(NAME, tmp_path / "data", tmp_path / "run", epochs=1, **SHAPE, **settings)
+    assert run.recipe["batch_size"] == 2  # four images give few steps as it is
+    assert any("batches of 2 images" in text for text in run.notes)

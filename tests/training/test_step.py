@@ -127,6 +127,16 @@ def test_norms_are_synchronised_on_gpus_only() -> None:
     assert set(made.state_dict()) == names
 
 
+def test_one_image_is_too_few_for_a_norm_over_one_cell(
+    new_detector: Callable[..., Detector],
+) -> None:
+    recipe = replace(RECIPE, batch_size=4, mini_batches=4)
+    step = TrainingStep(make_fabric(recipe), new_detector(), recipe, steps_per_epoch=4)
+    step.training_mode()
+    with pytest.raises(InputError, match="one image at a time is too few"):
+        step(batch(), 0)
+
+
 # --- sizes ---
 
 

@@ -135,9 +135,11 @@ class Preprocessing:
         if self.resize == "shortest_side":
             short_side, long_side = self._sides
             wanted = min(short_side / min(size_hw), long_side / max(size_hw))
-            if self.canvas == "batch":
-                return max(1, round(height * wanted)), max(1, round(width * wanted))
-            scale = min(scale, wanted)
+            content_hw = max(1, round(height * wanted)), max(1, round(width * wanted))
+            # compared in whole pixels: what is rounded down fits, although its scale is larger
+            fits = content_hw[0] <= target_height and content_hw[1] <= target_width
+            if fits or self.canvas == "batch":
+                return content_hw
         return (
             min(target_height, max(1, round(height * scale))),
             min(target_width, max(1, round(width * scale))),

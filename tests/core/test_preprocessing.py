@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
@@ -87,6 +87,7 @@ def test_wrong_values_are_refused() -> None:
 
 
 @settings(max_examples=200)
+@example([(54, 221)])
 @given(
     st.lists(st.tuples(st.integers(40, 400), st.integers(40, 400)), min_size=1, max_size=4),
 )

@@ -73,7 +73,12 @@ class Family:
         thresholds: Thresholds | None = None,
         lineage: dict[str, Any] | None = None,
     ) -> Detector:
-        """The detector of a config, freshly initialised."""
+        """The detector of a config, freshly initialised.
+
+        Raises:
+            InputError: the numbers of the config contradict each other.
+        """
+        self.check(config)
         network = self.network(config)
         objective, postprocess = self.interpret(config, network)
         return Detector(

@@ -142,7 +142,6 @@ def build(
     config = replace(config, **{key: own[key] for key in own.keys() - changes.keys()})
     if default_boxes is not None:
         config = family.with_anchors(config, as_box_sizes(default_boxes))
-    family.check(config)
     published, own_thresholds = family.published(config)
     if preprocessing is None:
         preprocessing = published

@@ -71,7 +71,7 @@ RUNS: dict[str, dict[str, Run]] = {
             options={"backbone": "mobilenet_v2"},
         ),
         "retinanet": Run(
-            beat=0.4, epochs=20, size=224, pretrained="imagenet", options=SLIM_RETINANET
+            beat=0.4, epochs=40, size=224, pretrained="imagenet", options=SLIM_RETINANET
         ),
         "ssdlite320_mobilenet_v3_large": Run(beat=0.15, epochs=30),
         "mobilenet_ssd300": Run(beat=0.15, epochs=30, size=224),

@@ -25,7 +25,7 @@ RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
 OWN = "raised by this process of the run, the others do not know why it ends"
 # how gloo's errors can be told from others: it raises plain RuntimeErrors
-GLOO = "gloo/transport"
+GLOO = ("gloo/transport", "Application timeout caused pair closure")
 
 
 class ElsewhereError(FlyweightError):
@@ -202,4 +202,4 @@ def elsewhere(rank: int | None = None, *, exit_code: int = 1) -> ElsewhereError:
 
 
 def _is_connection(error: RuntimeError) -> bool:
-    return isinstance(error, dist.DistError) or GLOO in str(error)
+    return isinstance(error, dist.DistError) or any(words in str(error) for words in GLOO)

@@ -92,6 +92,8 @@ def test_only_broken_connections_are_lost_processes(
     with pytest.raises(ProcessLostError, match="with: again"), alone.lost_ones_named("again"):
         raise closed
     with pytest.raises(ProcessLostError), alone.lost_ones_named("again"):
+        raise RuntimeError("Application timeout caused pair closure")
+    with pytest.raises(ProcessLostError), alone.lost_ones_named("again"):
         raise torch.distributed.DistBackendError("NCCL error in ...")
     with pytest.raises(RuntimeError, match="shape"), alone.lost_ones_named("again"):
         raise RuntimeError("shape mismatch")

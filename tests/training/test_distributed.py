@@ -77,8 +77,7 @@ def weights_of(detector: Detector) -> Mapping[str, torch.Tensor]:
 def test_two_batches_of_two_are_one_of_four(two: tuple[Path, Told], tmp_path: Path) -> None:
     """Losses and weights, to rounding: sums of floats are taken in another order.
 
-    Each process divides its losses by its own positives, and gradients are averaged. That is the
-    whole batch's gradient where both halves have as many positives, which this data sees to.
+    The halves have different numbers of positives: both divide by their mean.
     """
     torch.set_num_threads(1)
     two_processes.equality(tmp_path, tmp_path / "one", processes=1)

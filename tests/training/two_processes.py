@@ -52,22 +52,22 @@ def group_norm_detector() -> Detector:
     return build("retinanet_snet", classes=CLASSES, size=64, width=0.25)
 
 
-def equal_boxes(folder: Path, count: int) -> DetectionDataset:
-    """Every picture 64 x 64 with one object in the same place: as many positives in any half of a
-    batch, by which the losses are divided."""
+def uneven_boxes(folder: Path, count: int) -> DetectionDataset:
+    """Pictures of 64 x 64 with one object or two: halves of a batch differ in their positives."""
     rng = np.random.default_rng(0)
     records = []
     for number in range(count):
         path = folder / f"{number}.png"
+        objects = 1 + (number % 3 == 0)
         cv2.imwrite(str(path), rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
         record = Record(
             image_id=number,
             path=path,
             size_hw=(64, 64),
-            boxes_xyxy=np.array([[8, 8, 40, 40]], np.float32),
-            labels=np.array([number % 2]),
-            crowd=np.zeros(1, bool),
-            difficult=np.zeros(1, bool),
+            boxes_xyxy=np.array([[8, 8, 40, 40], [2, 30, 60, 62]], np.float32)[:objects],
+            labels=np.array([number % 2, 1])[:objects],
+            crowd=np.zeros(objects, bool),
+            difficult=np.zeros(objects, bool),
         )
         records.append(record)
     return DetectionDataset(tuple(records), CLASSES, folder, "train", "coco")
@@ -78,7 +78,7 @@ def equality(folder: Path, run: Path, *, processes: int) -> None:
     pictures = folder / f"equal_{RANK}_of_{processes}"
     pictures.mkdir()
     recipe = replace(PLAIN, batch_size=4 // processes)
-    data = equal_boxes(pictures, 8)
+    data = uneven_boxes(pictures, 8)
     train(group_norm_detector(), data, None, recipe, run, progress=False)
 
 

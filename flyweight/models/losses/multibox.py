@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from flyweight.models.losses.batch_count import mean_over_processes
 from flyweight.models.losses.box_terms import BoxTerms
 from flyweight.models.losses.smooth_l1 import smooth_l1_terms
 
@@ -88,6 +89,6 @@ def multibox_loss(
         own = logits.float().log_softmax(-1).gather(-1, target_classes.unsqueeze(-1)).squeeze(-1)
         alpha = torch.where(positive, focal_alpha, 1 - focal_alpha)
         class_loss = alpha * (1 - own.exp()) ** focal_gamma * class_loss
-    positives = positive.sum().clamp(min=1)
+    positives = mean_over_processes(positive.sum()).clamp(min=1)
     box_loss = torch.where(positive, box_terms(deltas, target_deltas), 0.0)
     return {"box": box_loss.sum() / positives, "class": class_loss.sum() / positives}

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from flyweight.models.losses.batch_count import mean_over_processes
 from flyweight.models.losses.box_terms import BoxTerms
 from flyweight.models.losses.focal import focal_terms
 from flyweight.models.losses.label_smoothing import smooth_targets
@@ -57,7 +58,7 @@ def retinanet_loss(
     focal = torch.where(target_classes >= -1, focal, 0.0)
     box = torch.where(positive, box_terms(deltas, target_deltas), 0.0)
     if normalisation == "batch":
-        share = positive.sum().clamp(min=1).reciprocal()
+        share = mean_over_processes(positive.sum()).clamp(min=1).reciprocal()
     else:
         share = positive.sum(1).clamp(min=1).reciprocal() / len(positive)
     return {"box": (box.sum(1) * share).sum(), "class": (focal.sum(1) * share).sum()}

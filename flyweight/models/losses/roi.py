@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from flyweight.models.losses.batch_count import mean_over_processes
 from flyweight.models.losses.smooth_l1 import smooth_l1_terms
 
 # R regions of interest, C classes; logits have C + 1 columns, background first
@@ -37,7 +38,7 @@ def roi_loss(
     if mask is None:
         mask = torch.ones_like(target_classes, dtype=torch.bool)
     classes = torch.where(mask, target_classes, 0)
-    count = mask.sum().clamp(min=1)
+    count = mean_over_processes(mask.sum()).clamp(min=1)
     cross_entropy, box = _terms(logits, deltas, classes, target_deltas, beta=beta)
     return {
         "roi_class": torch.where(mask, cross_entropy, 0.0).sum() / count,

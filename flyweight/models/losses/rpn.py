@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from flyweight.models.losses.batch_count import mean_over_processes
 from flyweight.models.losses.smooth_l1 import smooth_l1_loss
 
 # B images, A anchors
@@ -35,7 +36,7 @@ def rpn_loss(
         `rpn_objectness` and `rpn_box`, scalars.
     """
     sampled = positive | negative
-    count = sampled.sum().clamp(min=1)
+    count = mean_over_processes(sampled.sum()).clamp(min=1)
     cross_entropy = functional.binary_cross_entropy_with_logits(
         objectness.float(), positive.float(), reduction="none"
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from flyweight.models.losses.batch_count import mean_over_processes
 from flyweight.models.losses.box_iou_loss import MEASURES
 from flyweight.models.losses.label_smoothing import smooth_targets
 
@@ -77,7 +78,9 @@ def yolo_loss(
     classes = functional.binary_cross_entropy_with_logits(
         class_logits.float(), smooth_targets(one_hot, smoothing=label_smoothing), reduction="none"
     ).sum(-1)
-    count = positive.sum().clamp(min=1) if normalisation == "positives" else len(positive)
+    count: Tensor | int = len(positive)
+    if normalisation == "positives":
+        count = mean_over_processes(positive.sum()).clamp(min=1)
     return {
         "box": box_weight * torch.where(positive, box, 0.0).sum() / count,
         "objectness": objectness_weight

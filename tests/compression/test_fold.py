@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,6 +111,14 @@ def test_channels_last_weights_stay_so() -> None:
     assert folded[0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
+@torch.inference_mode()
+def raw_tensors(detector: Detector, images: torch.Tensor) -> list[torch.Tensor]:
+    """What the network says, before it is decoded."""
+    raw = detector.model(detector.normalise(images))
+    parts = [each for part in raw for each in (part if isinstance(part, list) else [part])]
+    return [each for each in parts if isinstance(each, torch.Tensor)]
+
+
 def test_a_folded_detector_says_the_same_and_reloads(
     zoo_name: str, small_detector: Callable[..., Detector], tmp_path: Path
 ) -> None:
@@ -121,14 +130,18 @@ def test_a_folded_detector_says_the_same_and_reloads(
     assert unfolded_norms(folded) == []
     size_hw = detector.preprocessing.size_hw
     images = torch.randint(0, 256, (2, *size_hw, 3), dtype=torch.uint8)
-    with torch.inference_mode():
-        boxes, scores = detector(images)
-        found_boxes, found_scores = folded(images)
-    assert boxes.std() > 0.1
-    torch.testing.assert_close(found_boxes, boxes, rtol=1e-4, atol=2e-3)
-    torch.testing.assert_close(found_scores, scores, rtol=1e-4, atol=1e-5)
+    # In float64, and before decoding: random weights a hundred layers deep turn the rounding of
+    # float32 into pixels, and what is left is what folding itself does.
+    exact = copy.deepcopy(detector).double()
+    for raw, found in zip(
+        raw_tensors(exact, images), raw_tensors(fold(exact), images), strict=True
+    ):
+        assert raw.std() > 0
+        assert (found - raw).abs().max() <= 1e-9 * raw.abs().max()
     save(folded, tmp_path / "folded.safetensors")
     reloaded = load(tmp_path / "folded.safetensors")
     assert unfolded_norms(reloaded) == []
-    with torch.inference_mode():
-        torch.testing.assert_close(reloaded(images)[0], found_boxes, rtol=0, atol=1e-4)
+    for before, after in zip(
+        raw_tensors(folded, images), raw_tensors(reloaded, images), strict=True
+    ):
+        torch.testing.assert_close(after, before, rtol=0, atol=0)

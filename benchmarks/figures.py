@@ -74,6 +74,26 @@ def cards(result: dict[str, Any]) -> Lines:
     ]
 
 
+def detectors(result: dict[str, Any]) -> Lines:
+    """The larger real data set, every detector trained there."""
+    lines = [
+        "Detectors on 3,000 photos of six classes of VOC 2012 at 224 px, few epochs on one core, AP "
+        "on `val` (`benchmarks/detectors.py`; those on BCCD are in "
+        "[docs/detectors.md](docs/detectors.md)):",
+        "",
+        "| detector | backbone | from | epochs | AP | AP50 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        figures = row["metrics"]
+        start = "ImageNet" if row["pretrained"] == "imagenet" else "random weights"
+        lines.append(
+            f"| {row['name']} | {row['backbone']} | {start} | {row['epochs']} "
+            f"| {figures['AP']:.3f} | {figures['AP50']:.3f} |"
+        )
+    return lines
+
+
 def spread(found: dict[str, Any], name: str) -> str:
     """Mean, and standard deviation where there are several runs."""
     deviation = found[f"{name}_std"]
@@ -176,6 +196,7 @@ def folding(result: dict[str, Any]) -> Lines:
 SECTIONS = {
     "bccd": bccd,
     "cards": cards,
+    "detectors_voc6": detectors,
     "exported": exported,
     "predictor": predictor,
     "folding": folding,

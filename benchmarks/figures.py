@@ -77,8 +77,8 @@ def cards(result: dict[str, Any]) -> Lines:
 def detectors(result: dict[str, Any]) -> Lines:
     """The larger real data set, every detector trained there."""
     lines = [
-        "Detectors on 3,000 photos of six classes of VOC 2012 at 224 px, few epochs on one core, AP "
-        "on `val` (`benchmarks/detectors.py`; those on BCCD are in "
+        "Detectors on 3,000 photos of six classes of VOC 2012 at 224 px, few epochs on one core, "
+        "AP on `val` (`benchmarks/detectors.py`; those on BCCD are in "
         "[docs/detectors.md](docs/detectors.md)):",
         "",
         "| detector | backbone | from | epochs | AP | AP50 |",

@@ -210,15 +210,24 @@ class Recipe:
         Raises:
             InputError: a field is unknown or its value out of range.
         """
-        known = {field.name for field in fields(Recipe)}
-        unknown = sorted(set(content) - known)
-        if unknown:
-            raise InputError(
-                f"unknown field '{unknown[0]}'",
-                where="recipe",
-                fix=f"known fields are {', '.join(sorted(known))}",
-            )
-        return Recipe(**content)
+        return Recipe(**known_fields(Recipe, content))
+
+
+def known_fields(recipe: type[Any], content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The content of a recipe's file.
+
+    Raises:
+        InputError: the dataclass `recipe` has no field of some name.
+    """
+    known = {field.name for field in fields(recipe)}
+    unknown = sorted(set(content) - known)
+    if unknown:
+        raise InputError(
+            f"unknown field '{unknown[0]}'",
+            where="recipe",
+            fix=f"known fields are {', '.join(sorted(known))}",
+        )
+    return content
 
 
 LOWEST: Mapping[str, float] = {

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 
 from flyweight.core.errors import InputError
 from flyweight.core.manifest import Manifest
@@ -240,14 +239,14 @@ def _by_name(
 
 def _recipe_of(folder: RunFolder, settings: Mapping[str, Any]) -> Recipe:
     """The recipe of the run in `folder`, changed by what the user gave."""
-    saved = _saved_config(folder)["recipe"]
+    saved = folder.saved_config()["recipe"]
     return Recipe.from_dict({**saved, **settings})
 
 
 def _detector_of(folder: RunFolder, choice: ModelChoice, train_set: DetectionDataset) -> Detector:
     """The detector of the run in `folder`, as it was built; its weights come with the state."""
     manifest = Manifest.from_json(
-        json.dumps(_saved_config(folder)["model"]), where=str(folder.config)
+        json.dumps(folder.saved_config()["model"]), where=str(folder.config)
     )
     name = manifest.model.get("name")
     if not choice.is_file and name != os.fspath(choice.model):
@@ -276,22 +275,6 @@ def _detector_of(folder: RunFolder, choice: ModelChoice, train_set: DetectionDat
             fix="give the data that the run was started with",
         )
     return checkpoint.rebuild(manifest, where=folder.config)
-
-
-def _saved_config(folder: RunFolder) -> dict[str, Any]:
-    if not folder.config.is_file() or not folder.resume.is_file():
-        raise InputError(
-            "there is no run to resume in this folder",
-            where=folder.path,
-            fix="start it without --resume",
-        )
-    try:
-        content = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        return {"recipe": dict(content["recipe"]), "model": dict(content["model"])}
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise InputError(
-            "the run's config cannot be read", where=folder.config, fix="start the run anew"
-        ) from error
 
 
 def _test(best: Path, test_set: DetectionDataset | None, recipe: Recipe) -> dict[str, Any] | None:

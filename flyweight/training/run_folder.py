@@ -67,6 +67,26 @@ class RunFolder:
             text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
             temporary.write_text(text, encoding="utf-8")
 
+    def saved_config(self) -> dict[str, Any]:
+        """`recipe` and `model` of a run to go on with; the inverse of `write_config`.
+
+        Raises:
+            InputError: there is no run, or its config cannot be read.
+        """
+        if not self.config.is_file() or not self.resume.is_file():
+            raise InputError(
+                "there is no run to resume in this folder",
+                where=self.path,
+                fix="start it without --resume",
+            )
+        try:
+            content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            return {"recipe": dict(content["recipe"]), "model": dict(content["model"])}
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            raise InputError(
+                "the run's config cannot be read", where=self.config, fix="start the run anew"
+            ) from error
+
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one epoch's line to `metrics.jsonl`."""
         try:

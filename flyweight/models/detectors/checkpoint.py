@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,15 +22,23 @@ from flyweight.models.detectors.families import FAMILIES
 CLASSIFIER = "classifier"
 
 
-def save(detector: Detector, path: str | os.PathLike[str]) -> None:
-    """Write a detector, whole or not at all.
+class Described(Protocol):
+    """A network that knows all that its file needs: a detector, or a pretrained classifier."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def manifest(self) -> Manifest: ...
+
+
+def save(network: Described, path: str | os.PathLike[str]) -> None:
+    """Write a detector or a classifier, whole or not at all.
 
     Raises:
         InputError: it cannot be written there.
     """
     # Channels-last weights are not contiguous in the sense of the format.
-    tensors = {name: each.detach().contiguous() for name, each in detector.state_dict().items()}
-    metadata = {METADATA_KEY: detector.manifest().to_json(), "format": "pt"}
+    tensors = {name: each.detach().contiguous() for name, each in network.state_dict().items()}
+    metadata = {METADATA_KEY: network.manifest().to_json(), "format": "pt"}
     with write_atomically(path) as temporary:
         # Not `save_file`: it renames a file of its own over this one, readable by nobody else,
         # and hides the system's error.

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from flyweight.core.errors import InputError
-from flyweight.core.files import write_atomically
-from flyweight.core.manifest import METADATA_KEY, Manifest
+from flyweight.core.manifest import Manifest
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.backbones import build_classifier
-from flyweight.models.detectors.checkpoint import CLASSIFIER, load_manifest
+from flyweight.models.detectors.checkpoint import CLASSIFIER, load_manifest, save
 from flyweight.models.detectors.parts import IMAGENET_MEAN, IMAGENET_STD, make_norm
 from flyweight.models.detectors.zoo import CODE_LICENCE, checked_class_names, checked_size
 from flyweight.models.pretrained import (
@@ -218,11 +216,7 @@ def save_classifier(network: ImageClassifier, path: str | os.PathLike[str]) -> N
     Raises:
         InputError: it cannot be written there.
     """
-    # channels-last weights are not contiguous in the sense of the format
-    tensors = {name: each.detach().contiguous() for name, each in network.state_dict().items()}
-    metadata = {METADATA_KEY: network.manifest().to_json(), "format": "pt"}
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(serialise(tensors, metadata))
+    save(network, path)
 
 
 def load_classifier(path: str | os.PathLike[str]) -> ImageClassifier:

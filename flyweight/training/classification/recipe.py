@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from flyweight.core.errors import InputError
-from flyweight.training.recipe import Recipe
+from flyweight.training.recipe import Recipe, known_fields
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,7 @@ class ClassificationRecipe:
         Raises:
             InputError: a field is unknown or its value out of range.
         """
-        known = {field.name for field in fields(ClassificationRecipe)}
-        unknown = sorted(set(content) - known)
-        if unknown:
-            raise InputError(
-                f"unknown field '{unknown[0]}'",
-                where="recipe",
-                fix=f"known fields are {', '.join(sorted(known))}",
-            )
-        return ClassificationRecipe(**content)
+        return ClassificationRecipe(**known_fields(ClassificationRecipe, content))
 
 
 # What detectors' recipes do not have.

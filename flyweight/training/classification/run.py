@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from flyweight.core.errors import InputError
 from flyweight.core.manifest import Manifest
@@ -212,20 +211,11 @@ def _check_unchanged(asked: Mapping[str, Any], own: Mapping[str, Any], folder: R
 
 
 def _saved_config(folder: RunFolder) -> dict[str, Any]:
-    if not folder.config.is_file() or not folder.resume.is_file():
-        raise InputError(
-            "there is no run to resume in this folder",
-            where=folder.path,
-            fix="start it without --resume",
-        )
-    try:
-        content = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        if content["model"]["model"]["family"] != CLASSIFIER:
-            raise ValueError("a detector's run")
-        return {"recipe": dict(content["recipe"]), "model": dict(content["model"])}
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    content = folder.saved_config()
+    if content["model"].get("model", {}).get("family") != CLASSIFIER:
         raise InputError(
             "this is not the config of a pretraining run",
             where=folder.config,
             fix="start the run anew",
-        ) from error
+        )
+    return content

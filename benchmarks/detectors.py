@@ -56,7 +56,10 @@ FULL_EPOCHS = 100
 SLIM_RETINANET = {"backbone": "mobilenet_v2", "neck_channels": 96, "tower_channels": (96, 96)}
 FEW_ROIS = {"roi_samples": 64, "rpn_candidates_train": 500, "proposals_train": 200}
 SMALL_BATCH = {"batch_size": 8}
-NO_NORM = {"batch_size": 8, "lr": 3e-4}
+# Random weights without any norm did not learn in the time there is (docs/experiments.md).
+NORMED_TOWERS = {"norm": "batch", "neck_channels": 128}
+NORMED_VGG = {"backbone_norm": "batch", "norm": "batch"}
+NARROW_ROIS = FEW_ROIS | {"neck_channels": 128, "hidden_channels": 256}
 
 # A backbone of MobileNetV2 starts from ImageNet, the others from random weights, since theirs are
 # not to be had offline: what they show is that they learn, not how good they can be.
@@ -80,13 +83,22 @@ RUNS: dict[str, dict[str, Run]] = {
         ),
         "yolov3_darknet53": Run(beat=0.15, epochs=12, size=128, settings=SMALL_BATCH),
         "yolov4_cspdarknet53": Run(beat=0.15, epochs=9, size=128, settings=SMALL_BATCH),
-        "retinanet_resnet50_fpn": Run(beat=0.15, epochs=10, size=128, settings=SMALL_BATCH),
-        "faster_rcnn_resnet50_fpn": Run(
-            beat=0.15, epochs=8, size=128, options=FEW_ROIS, settings=SMALL_BATCH
+        "retinanet_resnet50_fpn": Run(
+            beat=0.15, epochs=30, size=160, width=0.5, options=NORMED_TOWERS, settings=SMALL_BATCH
         ),
-        "ssd300_vgg16": Run(beat=0.15, epochs=15, width=0.25, settings=NO_NORM),
+        "faster_rcnn_resnet50_fpn": Run(
+            beat=0.15, epochs=30, size=160, width=0.5, options=NARROW_ROIS, settings=SMALL_BATCH
+        ),
+        "ssd300_vgg16": Run(
+            beat=0.15, epochs=20, width=0.25, options=NORMED_VGG, settings=SMALL_BATCH
+        ),
         "faster_rcnn_vgg16": Run(
-            beat=0.15, epochs=12, size=192, width=0.25, options=FEW_ROIS, settings=NO_NORM
+            beat=0.15,
+            epochs=30,
+            size=224,
+            width=0.25,
+            options=NORMED_VGG | FEW_ROIS | {"hidden_channels": 512},
+            settings=SMALL_BATCH,
         ),
     },
     "voc6": {

@@ -16,6 +16,7 @@ FLOORS = {
     "transforms": 1,
     "data": 1,
     "evaluation": 1,
+    "reports": 1,
     "runtime": 1,
     "models/ops": 2,
     "models/layers": 2,
@@ -42,7 +43,7 @@ NEIGHBOURS = {
     ("models/pretrained", "models/conversion"),
     ("models/pretrained", "models/backbones"),
 }
-TORCH_FREE = {"core", "transforms", "data", "evaluation", "runtime", "server"}
+TORCH_FREE = {"core", "transforms", "data", "evaluation", "reports", "runtime", "server"}
 TORCH = {"torch", "torchvision", "lightning"}
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flyweight.reports.page import Report, write_report
 from flyweight.training.failures import failure_sections
-from flyweight.training.report import Report, write_report
 from flyweight.training.run_report import ap_figures, class_section, split_name
 
 if TYPE_CHECKING:

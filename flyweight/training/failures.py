@@ -18,7 +18,7 @@ from flyweight.core.drawing import class_colour, draw_boxes
 from flyweight.core.image import read_image
 from flyweight.evaluation.detection_errors import KINDS, MISSED, DetectionErrors
 from flyweight.evaluation.matches import counted_objects
-from flyweight.training.report import (
+from flyweight.reports.page import (
     Image,
     Picture,
     Section,

@@ -14,9 +14,8 @@ from flyweight.core.image import read_image
 from flyweight.evaluation.coco_ap import EvaluationResult, average_precision
 from flyweight.evaluation.detection_errors import find_errors
 from flyweight.evaluation.evaluate import detect
-from flyweight.training.charts import Line, line_chart
-from flyweight.training.failures import MOST_NAMES, SHOWN_SCORE, failure_sections
-from flyweight.training.report import (
+from flyweight.reports.charts import Line, line_chart
+from flyweight.reports.page import (
     Picture,
     Report,
     Section,
@@ -27,6 +26,7 @@ from flyweight.training.report import (
     table,
     write_report,
 )
+from flyweight.training.failures import MOST_NAMES, SHOWN_SCORE, failure_sections
 
 if TYPE_CHECKING:
     from flyweight.data.records import DetectionDataset, Record

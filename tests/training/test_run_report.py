@@ -3,10 +3,8 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -17,49 +15,10 @@ from flyweight.core.detections import Detections
 from flyweight.data.records import DetectionDataset
 from flyweight.models.detectors.detector import Detector
 from flyweight.training import loop
-from flyweight.training.charts import Line, line_chart
 from flyweight.training.loop import train
 from flyweight.training.recipe import Recipe
-from flyweight.training.report import Report, Section, fit_to, render, settings, table
 from flyweight.training.run_report import report_run, write_run_report
-
-VOID = {"meta", "img", "br", "link"}
-
-
-class Page(HTMLParser):
-    """Elements of a page; checks that they are closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
-
-
-def refers_outside(page: str) -> list[str]:
-    """Addresses that a browser would fetch."""
-    links = re.findall(r'(?:src|href)="([^"]*)"', page) + re.findall(r"url\(([^)]*)\)", page)
-    return [link for link in links if not link.startswith(("data:", "#"))]
+from tests.html_page import Page, refers_outside
 
 
 class Oracle:
@@ -150,36 +109,3 @@ def test_a_run_writes_its_report(
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert refers_outside(text) == []
     assert "ssdlite320_mobilenet_v1" in "".join(Page(text).text)
-
-
-def test_chart_shows_its_points() -> None:
-    svg = line_chart(
-        [Line("a", [1, 2, 3], [1, 4, 9]), Line("b & c", [1], [2]), Line("_$d$", [1], [3])],
-        title="Loss", x_label="epoch", marked_x=2, marked_label="best",
-    )  # fmt: skip
-    root = ElementTree.fromstring(svg)
-    words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    for word in ("Loss", "epoch", "best", "a", "b & c", "\u200b_$d$"):
-        assert word in words
-    assert root.get("viewBox")
-    assert root.get("width") is None
-
-
-def test_text_is_escaped() -> None:
-    evil = "<script>alert(1)</script>"
-    page = render(
-        Report(
-            evil,
-            evil,
-            [(evil, evil)],
-            [Section(evil, table((evil,), [(evil,)]) + settings({evil: evil}), evil)],
-        )
-    )
-    assert Page(page).all("script") == []
-
-
-@pytest.mark.parametrize(("height", "width"), [(100, 300), (1500, 40)])
-def test_pictures_are_fitted(height: int, width: int) -> None:
-    image, scale = fit_to(np.zeros((height, width, 3), np.uint8), 200)
-    assert max(image.shape[:2]) == 200
-    assert scale == 200 / max(height, width)

@@ -17,13 +17,14 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flyweight.core.errors import InputError
-from flyweight.data.coco_json import read_categories, read_coco_json
+from flyweight.data.coco_json import read_categories, stream_coco_json
 from flyweight.data.coco_layout import coco_splits, find_annotation_files, image_folders
 from flyweight.data.image_files import (
     ImageListing,
@@ -34,12 +35,12 @@ from flyweight.data.image_files import (
     place_image,
     posix_name,
 )
+from flyweight.data.record_table import RecordTable
 from flyweight.data.records import (
     ALL_SPLITS,
     DetectionDataset,
     Problem,
     ProblemHandler,
-    Record,
     choose_splits,
     concatenate,
     find_box_faults,
@@ -60,11 +61,16 @@ def load_coco(
     files = find_annotation_files(root)
     chosen = choose_splits(split, list(files), root)
     class_names, label_of = _classes(files)
-    parts = []
-    for name in chosen:
-        content = read_coco_json(files[name])
-        records = _read_records(content, files[name], name, root, label_of, on_problem)
-        parts.append(DetectionDataset(tuple(records), class_names, root, name, "coco"))
+    parts = [
+        DetectionDataset(
+            _read_records(files[name], name, root, label_of, on_problem),
+            class_names,
+            root,
+            name,
+            "coco",
+        )
+        for name in chosen
+    ]
     dataset = parts[0] if len(parts) == 1 else concatenate(parts, split or ALL_SPLITS)
     if not dataset.records:
         where = ", ".join(str(files[name]) for name in chosen)
@@ -93,101 +99,167 @@ def _classes(files: Mapping[str, Path]) -> tuple[tuple[str, ...], dict[int, int]
 
 
 def _read_records(
-    content: dict[str, Any],
     path: Path,
     split: str,
     root: Path,
     label_of: Mapping[int, int],
     on_problem: ProblemHandler | None,
-) -> list[Record]:
-    images, index_of = _read_images(content["images"], path, split, root, on_problem)
-    annotations = content.get("annotations", [])
-    columns = _read_annotations(annotations, path, index_of, label_of, on_problem)
-    # One stable sort puts each image's objects side by side, in the order of the file; the
-    # records are slices of the sorted columns.
-    order = np.argsort(columns["image"], kind="stable")
-    columns = {name: column[order] for name, column in columns.items()}
-    ends = np.cumsum(np.bincount(columns["image"], minlength=len(images))).tolist()
-    records = []
-    start = 0
-    for (image_id, image, size_hw), end in zip(images, ends, strict=True):
-        if image is not None:
-            records.append(
-                Record(
-                    image_id=image_id,
-                    path=image,
-                    size_hw=size_hw,
-                    boxes_xyxy=columns["boxes_xyxy"][start:end],
-                    labels=columns["label"][start:end],
-                    crowd=columns["crowd"][start:end],
-                    difficult=columns["difficult"][start:end],
-                    areas=columns["area"][start:end],
-                )
-            )
-        start = end
-    return records
+) -> RecordTable:
+    images = _Images(path, split, root, on_problem)
+    objects = _Objects(path, images.row_of, label_of, on_problem)
+    seen, postponed = set(), False
+    for section, first, entries in stream_coco_json(path):
+        seen.add(section)
+        if section == "images":
+            images.read(first, entries)
+        elif section == "annotations" and "images" in seen:
+            objects.read(first, entries)
+        postponed = postponed or (section == "annotations" and "images" not in seen)
+    if postponed:  # the file has its annotations before its images
+        for section, first, entries in stream_coco_json(path):
+            if section == "annotations":
+                objects.read(first, entries)
+    return _sorted_by_image(images, objects.columns())
 
 
-def _read_images(
-    entries: list[Any], path: Path, split: str, root: Path, on_problem: ProblemHandler | None
-) -> tuple[list[tuple[int | str, Path | None, tuple[int, int]]], dict[int | str, int]]:
-    """Rows (id, file or None where it is missing, size), and id → row."""
-    listing = ImageListing()
-    folders = image_folders(root, path, split)
-    rows: list[tuple[int | str, Path | None, tuple[int, int]]] = []
-    index_of: dict[int | str, int] = {}
-    for number, entry in enumerate(entries):
-        where = f"{path}, images[{number}]"
-        try:
-            image_id, name = entry["id"], entry["file_name"]
-            size_hw = (int(entry["height"]), int(entry["width"]))
-            if not isinstance(image_id, int | str) or not isinstance(name, str):
-                raise TypeError
-            if min(size_hw) <= 0:
-                raise ValueError
-        except (TypeError, KeyError, ValueError, OverflowError):
-            fix = "an image needs 'id', 'file_name', and 'width' and 'height' above 0"
-            report_problem(Problem("bad_annotation", "image entry", where, fix), on_problem)
-            continue
-        if image_id in index_of:
-            message = f"image id {image_id} occurs twice"
-            fix = "give every image its own id"
-            report_problem(Problem("duplicate_image_id", message, where, fix), on_problem)
-            continue
+def _sorted_by_image(images: _Images, columns: dict[str, np.ndarray]) -> RecordTable:
+    """The images that are there, with their objects in the order of the file."""
+    there = np.array([path is not None for path in images.paths], dtype=bool)
+    kept = there[columns["image"]]
+    # one stable sort puts each image's objects side by side
+    order = np.flatnonzero(kept)[np.argsort(columns["image"][kept], kind="stable")]
+    counts = np.bincount(columns["image"][order], minlength=len(there))[there]
+    return RecordTable(
+        image_ids=list(compress(images.row_of, there)),
+        paths=[path for path in images.paths if path is not None],
+        sizes_hw=np.array(images.sizes_hw, dtype=np.int64).reshape(-1, 2)[there],
+        ends=np.cumsum(counts),
+        boxes_xyxy=columns["boxes_xyxy"][order],
+        labels=columns["label"][order],
+        crowd=columns["crowd"][order],
+        difficult=columns["difficult"][order],
+        areas=columns["area"][order],
+    )
+
+
+class _Images:
+    """The list ``images``, read in parts.
+
+    Attributes:
+        row_of: image id → row.
+        paths: of each row, None where the file is missing.
+        sizes_hw: of each row, pixels.
+    """
+
+    def __init__(
+        self, path: Path, split: str, root: Path, on_problem: ProblemHandler | None
+    ) -> None:
+        self.row_of: dict[int | str, int] = {}
+        self.paths: list[str | None] = []
+        self.sizes_hw: list[tuple[int, int]] = []
+        self._where = path
+        self._root = root
+        self._on_problem = on_problem
+        self._listing = ImageListing()
+        self._folders = image_folders(root, path, split)
+
+    def read(self, first: int, entries: list[Any]) -> None:
+        """Entries of the list from the place `first` on."""
+        for number, entry in enumerate(entries, start=first):
+            where = f"{self._where}, images[{number}]"
+            try:
+                image_id, name = entry["id"], entry["file_name"]
+                size_hw = (int(entry["height"]), int(entry["width"]))
+                if not isinstance(image_id, int | str) or not isinstance(name, str):
+                    raise TypeError
+                if min(size_hw) <= 0:
+                    raise ValueError
+            except (TypeError, KeyError, ValueError, OverflowError):
+                fix = "an image needs 'id', 'file_name', and 'width' and 'height' above 0"
+                self._report(Problem("bad_annotation", "image entry", where, fix))
+                continue
+            if image_id in self.row_of:
+                message = f"image id {image_id} occurs twice"
+                fix = "give every image its own id"
+                self._report(Problem("duplicate_image_id", message, where, fix))
+                continue
+            self.row_of[image_id] = len(self.paths)
+            self.paths.append(self._find(name, where))
+            self.sizes_hw.append(size_hw)
+
+    def _find(self, name: str, where: str) -> str | None:
         leaves = ".." in name or os.path.isabs(name)
-        found = listing.find(folders, name) or listing.find(folders, posix_name(name))
-        if found is not None and leaves and not is_inside(found, root):
+        found = self._listing.find(self._folders, name)
+        found = found or self._listing.find(self._folders, posix_name(name))
+        if found is not None and leaves and not is_inside(found, self._root):
             found = None
         if found is None:
-            message = f"image {name} is missing"
-            fix = f"put it into {folders[0]}"
-            report_problem(Problem("missing_image", message, where, fix), on_problem)
-        index_of[image_id] = len(rows)
-        rows.append((image_id, None if found is None else Path(found), size_hw))
-    return rows, index_of
+            message, fix = f"image {name} is missing", f"put it into {self._folders[0]}"
+            self._report(Problem("missing_image", message, where, fix))
+        return found
+
+    def _report(self, problem: Problem) -> None:
+        report_problem(problem, self._on_problem)
+
+
+class _Objects:
+    """The list ``annotations``, read in parts."""
+
+    def __init__(
+        self,
+        path: Path,
+        row_of: Mapping[int | str, int],
+        label_of: Mapping[int, int],
+        on_problem: ProblemHandler | None,
+    ) -> None:
+        self._path = path
+        self._row_of = row_of
+        self._label_of = label_of
+        self._on_problem = on_problem
+        self._parts = [
+            _read_annotations([], 0, path, row_of, label_of, on_problem)  # the columns' types
+        ]
+        self._ids: set[int | str] = set()
+
+    def read(self, first: int, entries: list[Any]) -> None:
+        """Entries of the list from the place `first` on; all images are known."""
+        if self._on_problem is not None:
+            _report_duplicates(entries, first, self._path, self._on_problem, self._ids)
+        self._parts.append(
+            _read_annotations(
+                entries, first, self._path, self._row_of, self._label_of, self._on_problem
+            )
+        )
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Columns [N] of the sound annotations: image row, label, box, area, crowd, difficult."""
+        return {
+            name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]
+        }
 
 
 def _read_annotations(
     entries: list[Any],
+    first: int,
     path: Path,
-    index_of: Mapping[int | str, int],
+    row_of: Mapping[int | str, int],
     label_of: Mapping[int, int],
     on_problem: ProblemHandler | None,
 ) -> dict[str, np.ndarray]:
-    """Columns [N] of the sound annotations: image row, label, box, area, crowd, difficult."""
+    """Columns of the sound ones of some annotations, the file's from the place `first` on."""
     problems: dict[int, Problem] = {}
     numbers = np.arange(len(entries))
     try:
-        columns = _annotation_columns(entries, index_of, label_of)
+        columns = _annotation_columns(entries, row_of, label_of)
     except _MALFORMED:
         # Some entry is not what it should be: find out which, one by one.
         for number, entry in enumerate(entries):
             try:
-                _annotation_columns([entry], index_of, label_of)
+                _annotation_columns([entry], row_of, label_of)
             except _MALFORMED:
                 problems[number] = Problem("bad_annotation", "malformed annotation", "", _FIX_ENTRY)
         numbers = np.array([n for n in numbers.tolist() if n not in problems], dtype=np.int64)
-        columns = _annotation_columns([entries[n] for n in numbers], index_of, label_of)
+        columns = _annotation_columns([entries[n] for n in numbers], row_of, label_of)
     faulty = find_box_faults(columns["boxes_xyxy"])
     problems |= {int(numbers[row]): problem for row, problem in faulty.items()}
     for row in np.flatnonzero(columns["label"] < 0).tolist():
@@ -199,10 +271,8 @@ def _read_annotations(
         message = f"image {entry['image_id']} is not in 'images'"
         fix = "list it there or delete the annotation"
         problems[int(numbers[row])] = Problem("unknown_image", message, "", fix)
-    if on_problem is not None:
-        _report_duplicates(entries, path, on_problem)
     for number in sorted(problems):
-        where = f"{path}, annotations[{number}]"
+        where = f"{path}, annotations[{first + number}]"
         identifier = entries[number].get("id") if isinstance(entries[number], dict) else None
         where += "" if identifier is None else f" (id {identifier})"
         report_problem(replace(problems[number], where=where), on_problem)
@@ -217,7 +287,7 @@ _FIX_ENTRY = "an annotation needs 'image_id', 'category_id' and 'bbox' as four n
 
 
 def _annotation_columns(
-    entries: list[Any], index_of: Mapping[int | str, int], label_of: Mapping[int, int]
+    entries: list[Any], row_of: Mapping[int | str, int], label_of: Mapping[int, int]
 ) -> dict[str, np.ndarray]:
     """The annotations as arrays, boxes still float64; unknown images and classes are -1."""
     count = len(entries)
@@ -227,7 +297,7 @@ def _annotation_columns(
     area = np.array([entry.get("area") for entry in entries], dtype=np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         area = np.where(area > 0, area, side_product).astype(np.float32)
-    image = [index_of.get(entry["image_id"], -1) for entry in entries]
+    image = [row_of.get(entry["image_id"], -1) for entry in entries]
     label = [label_of.get(entry["category_id"], -1) for entry in entries]
     return {
         "image": np.array(image, dtype=np.int64),
@@ -240,9 +310,10 @@ def _annotation_columns(
     }
 
 
-def _report_duplicates(entries: list[Any], path: Path, on_problem: ProblemHandler) -> None:
-    seen: set[Any] = set()
-    for number, entry in enumerate(entries):
+def _report_duplicates(
+    entries: list[Any], first: int, path: Path, on_problem: ProblemHandler, seen: set[int | str]
+) -> None:
+    for number, entry in enumerate(entries, start=first):
         identifier = entry.get("id") if isinstance(entry, dict) else None
         if not isinstance(identifier, int | str):
             continue

@@ -1,33 +1,70 @@
-"""Reading COCO's JSON files without holding what detection does not need."""
+"""Reading COCO's JSON files in parts, without holding what detection does not need."""
 
 from __future__ import annotations
 
-import gc
 import json
-import mmap
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flyweight.core.errors import InputError
+from flyweight.data.json_stream import FileBytes, read_value, split_json, without_collector
 
 _SECTIONS = ("images", "annotations", "categories")
 # Polygons, run lengths and key points are nine tenths of COCO's files in memory.
 _UNUSED = ("segmentation", "counts", "keypoints", "caption", "coco_url", "flickr_url")
 _CATEGORIES = re.compile(rb'"categories"\s*:\s*(?=\[)')
-_FIRST_SLICE_BYTES = 1 << 16
+_SCANNED_BYTES = 16 << 20
+# the name with the space around its colon
+_OVERLAP = 256
 
 
-def read_coco_json(path: Path) -> dict[str, Any]:
-    """The file's content with the lists ``images``, ``annotations`` and ``categories``.
+class Part(NamedTuple):
+    """Entries of one of the file's lists that follow each other.
 
-    Segmentations are dropped while parsing: a file of 1,000,000 annotations takes 1.2 GB.
+    Attributes:
+        section: "images", "annotations" or "categories".
+        first: the place of the first one in its list.
+        entries: parsed, as they stand there.
     """
-    collecting = gc.isenabled()
-    # The collector would go through all objects again and again while they only grow in number.
-    gc.disable()
+
+    section: str
+    first: int
+    entries: list[Any]
+
+
+def stream_coco_json(path: Path) -> Iterator[Part]:
+    """The lists of the file in parts, each list in its order; at least one part of each.
+
+    A file of a million images has a gigabyte, and takes six parsed as a whole.
+
+    Raises:
+        InputError: the file cannot be read, is broken, or lacks one of the lists.
+    """
+    seen: dict[str, int] = {}
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open("rb", buffering=0) as file, without_collector():
+            for section, entries in split_json(FileBytes(file), _SECTIONS):
+                first = seen.setdefault(section, 0)
+                seen[section] += len(entries)
+                yield Part(section, first, entries)
+    except (OSError, ValueError, RecursionError) as error:
+        # The plain reader says what is wrong, and where.
+        _check_coco_json(path)
+        raise InputError(f"broken JSON ({error})", where=path) from error
+    if len(seen) < len(_SECTIONS):
+        _check_coco_json(path)
+
+
+def _check_coco_json(path: Path) -> None:
+    """Parse the file as a whole.
+
+    Raises:
+        InputError: it cannot be read, is broken, or lacks one of the lists.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file, without_collector():
             content = json.load(file, object_hook=_drop_unused)
     except json.JSONDecodeError as error:
         raise InputError(
@@ -43,9 +80,6 @@ def read_coco_json(path: Path) -> dict[str, Any]:
         raise InputError(
             f"the annotation file cannot be read ({error.strerror})", where=path
         ) from error
-    finally:
-        if collecting:
-            gc.enable()
     missing = [
         name
         for name in _SECTIONS
@@ -57,7 +91,6 @@ def read_coco_json(path: Path) -> dict[str, Any]:
             where=path,
             fix="COCO has the lists 'images', 'annotations' and 'categories'",
         )
-    return content
 
 
 def _drop_unused(item: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +107,8 @@ def read_categories(path: Path) -> dict[int, str]:
     """
     entries = _scan_categories(path)
     if entries is None:
-        entries = read_coco_json(path)["categories"]
+        parts = (part for part in stream_coco_json(path) if part.section == "categories")
+        entries = [entry for part in parts for entry in part.entries]
     categories: dict[int, str] = {}
     for number, entry in enumerate(entries):
         where = f"{path}, categories[{number}]"
@@ -96,18 +130,15 @@ def read_categories(path: Path) -> dict[int, str]:
 def _scan_categories(path: Path) -> list[Any] | None:
     """The list after the only ``"categories":`` of the file; None when that is not certain."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            found = [match.end() for match in _CATEGORIES.finditer(data)]
-            if len(found) != 1:
-                return None
-            size = _FIRST_SLICE_BYTES
-            while True:
-                text = data[found[0] : found[0] + size].decode("utf-8", errors="ignore")
-                try:
-                    return json.JSONDecoder().raw_decode(text)[0]
-                except json.JSONDecodeError:
-                    if found[0] + size >= len(data):
-                        return None
-                    size *= 8
-    except (OSError, ValueError):  # an empty file cannot be mapped
+        with path.open("rb", buffering=0) as file:
+            data = FileBytes(file)
+            found = [
+                start + match.end()
+                for start in range(0, len(data), _SCANNED_BYTES)
+                for match in _CATEGORIES.finditer(data[start : start + _SCANNED_BYTES + _OVERLAP])
+                if match.start() < _SCANNED_BYTES
+            ]
+            value = read_value(data, found[0])[0] if len(found) == 1 else None
+            return value if isinstance(value, list) else None
+    except (OSError, ValueError, RecursionError):
         return None

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from flyweight.core.errors import InputError
+
+if TYPE_CHECKING:
+    from flyweight.data.record_table import RecordTable
 
 # G ground-truth boxes of one image
 
@@ -119,9 +122,12 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class DetectionDataset:
-    """The records of one split (or of all, ``split="all"``) and the class names."""
+    """The records of one split (or of all, ``split="all"``) and the class names.
 
-    records: tuple[Record, ...]
+    ``records`` may be a table, which makes each of them when it is asked for.
+    """
+
+    records: tuple[Record, ...] | RecordTable
     class_names: tuple[str, ...]
     root: Path
     split: str
@@ -135,6 +141,8 @@ class DetectionDataset:
 
     def subset(self, indices: Iterable[int]) -> DetectionDataset:
         """The records at ``indices``, in that order."""
+        if not isinstance(self.records, tuple):
+            return replace(self, records=self.records.take(indices))
         return replace(self, records=tuple(self.records[int(index)] for index in indices))
 
     def remap(self, class_names: Sequence[str]) -> DetectionDataset:
@@ -162,6 +170,8 @@ class DetectionDataset:
                 where=str(self.root),
                 fix=f"known classes are {', '.join(target)}",
             )
+        if not isinstance(self.records, tuple):
+            return replace(self, records=self.records.renumbered(renumber), class_names=target)
         records = tuple(
             replace(record, labels=renumber[record.labels]) if len(record) else record
             for record in self.records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def _class_counts(dataset: DetectionDataset) -> dict[str, dict[str, int]]:
     }
 
 
-def _image_sizes(records: tuple[Record, ...]) -> list[dict[str, Any]]:
+def _image_sizes(records: Sequence[Record]) -> list[dict[str, Any]]:
     """The ten most frequent sizes."""
     counts = Counter(record.size_hw for record in records)
     return [{"size_hw": list(size), "images": n} for size, n in counts.most_common(10)]

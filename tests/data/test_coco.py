@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flyweight.core.errors import InputError
+from flyweight.data import json_stream
 from flyweight.data.coco import coco_splits, load_coco, save_coco
-from flyweight.data.coco_json import read_coco_json
 from flyweight.data.records import DetectionDataset, Problem
 
 
@@ -173,10 +173,29 @@ def test_one_category_id_with_two_names(lay: Lay) -> None:
         load_coco(root)
 
 
-def test_segmentations_are_not_kept(lay: Lay) -> None:
-    entry = annotation(segmentation={"counts": [1, 2], "size": [48, 64]})
-    root = lay({"annotations/train.json": content([entry])})
-    assert "segmentation" not in read_coco_json(root / "annotations/train.json")["annotations"][0]
+@pytest.mark.parametrize("last", ["images", "annotations", "categories"])
+def test_lists_in_any_order_and_in_many_parts(
+    lay: Lay, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    monkeypatch.setattr(json_stream, "PART_BYTES", 150)
+    entries = [
+        annotation(id=n, bbox=[n, 2, 10, 20], segmentation={"size": [48, 64], "counts": "}, {"})
+        for n in range(20)
+    ]
+    whole = content(entries)
+    ordered = {name: whole[name] for name in sorted(whole, key=lambda name: name == last)}
+    root = lay({"annotations/train.json": ordered})
+    assert load_coco(root)[0].boxes_xyxy[:, 0].tolist() == list(range(20))
+
+
+def test_a_problem_in_a_later_part_has_its_own_number(
+    lay: Lay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_stream, "PART_BYTES", 150)
+    entries = [annotation(id=n) for n in range(20)] + [annotation(id=99, category_id=4)]
+    root = lay({"annotations/train.json": content(entries)})
+    with pytest.raises(InputError, match=r"category 4 .*annotations\[20\] \(id 99\)"):
+        load_coco(root)
 
 
 def test_area_of_the_object_decides_and_else_that_of_the_box(lay: Lay) -> None:

@@ -67,9 +67,14 @@ def transform_boxes(boxes_xyxy: Array, matrix: Array) -> Array:
 
     For a matrix without rotation or shear the hull is the box itself.
     """
+    (xx, xy, shift_x), (yx, yy, shift_y) = matrix[:2].tolist()
+    if xy == 0 and yx == 0 and yy >= 0:
+        columns = boxes_xyxy if xx >= 0 else boxes_xyxy[:, (2, 1, 0, 3)]
+        moved = columns * (xx, yy, xx, yy) + (shift_x, shift_y, shift_x, shift_y)
+        return np.asarray(moved, dtype=boxes_xyxy.dtype)
     low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
     centre, half = (low + high) / 2, (high - low) / 2
-    linear, shift = matrix[:2, :2], matrix[:2, 2]
-    centre = centre @ linear.T + shift
+    linear = matrix[:2, :2]
+    centre = centre @ linear.T + (shift_x, shift_y)
     half = half @ np.abs(linear).T
     return np.concatenate([centre - half, centre + half], axis=1).astype(boxes_xyxy.dtype)

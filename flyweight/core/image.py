@@ -17,7 +17,13 @@ from flyweight.core.errors import InputError
 from flyweight.core.files import write_atomically
 from flyweight.core.image_header import ImageHeader, is_complete, read_header
 
+try:
+    import simplejpeg
+except ImportError:
+    simplejpeg = None
+
 Image = npt.NDArray[np.uint8]
+Source = str | os.PathLike[str] | bytes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jfif")
 # The limit at which Pillow, too, suspects a decompression bomb.
@@ -32,15 +38,19 @@ REDUCED_FLAGS = {
     4: COLOR | cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: COLOR | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
+# What decides the pixels of a decoded picture.
+DECODERS = f"opencv {cv2.__version__}" + (
+    "" if simplejpeg is None else f", simplejpeg {simplejpeg.__version__}"
+)
+# Below this, in pixels, two of the scales at which a JPEG can be decoded may give the same size.
+LEAST_SIDE = 32
 # glibc hands back freed memory of a picture's size to the system and takes it anew for the next:
 # hundreds of page faults a picture, up to half of its time. One large block, freed untouched,
 # raises the size up to which it keeps memory (mallopt(3), M_MMAP_THRESHOLD) to its limit, 32 MB.
 np.empty(31 << 20, dtype=np.uint8)
 
 
-def read_image(
-    source: str | os.PathLike[str] | bytes, *, min_size_hw: tuple[int, int] | None = None
-) -> Image:
+def read_image(source: Source, *, min_size_hw: tuple[int, int] | None = None) -> Image:
     """Read a picture as RGB uint8 `[H, W, 3]`, upright.
 
     Args:
@@ -56,30 +66,30 @@ def read_image(
 
 
 def read_image_scaled(
-    source: str | os.PathLike[str] | bytes, min_size_hw: tuple[int, int] | None
+    source: Source, min_size_hw: tuple[int, int] | None
 ) -> tuple[Image, float, float]:
     """As `read_image`; also the factors of x and of y from the file's pixels to those returned."""
-    where = None if isinstance(source, bytes) else Path(source)
-    data = source if isinstance(source, bytes) else _read_bytes(Path(source))
+    data, where = (source, None) if isinstance(source, bytes) else (_read_bytes(source), source)
     header = _checked_header(data, where)
-    reduction = 1
-    if min_size_hw and header and header.kind == "jpeg":
-        spare = min(header.size_hw[0] / min_size_hw[0], header.size_hw[1] / min_size_hw[1]) / 2
-        reduction = next((factor for factor in (8, 4, 2) if spare >= factor), 1)
-    try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED_FLAGS[reduction])
-    except cv2.error:
-        decoded = None
+    if header is None or header.kind != "jpeg":
+        return _decode(data, 1, where), 1.0, 1.0
+    reduction = 1 if min_size_hw is None else jpeg_reduction(header.size_hw, min_size_hw)
+    decoded = _decode_plain_jpeg(data, header, reduction)
     if decoded is None:
-        raise InputError(
-            "the picture cannot be decoded", where=where, fix="replace it or remove it"
-        )
-    height, width = decoded.shape[:2]
-    scale_y = height / header.size_hw[0] if reduction > 1 and header else 1.0
-    scale_x = width / header.size_hw[1] if reduction > 1 and header else 1.0
-    if not READS_RGB:
-        decoded = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, decoded)
-    return np.asarray(decoded, dtype=np.uint8), scale_x, scale_y
+        decoded = _decode(data, reduction, where)
+    if reduction == 1:
+        return decoded, 1.0, 1.0
+    height, width = header.size_hw
+    return decoded, decoded.shape[1] / width, decoded.shape[0] / height
+
+
+def jpeg_reduction(size_hw: tuple[int, int], min_size_hw: tuple[int, int]) -> int:
+    """By what the sides of a JPEG of `size_hw` are divided while decoding: 1, 2, 4 or 8.
+
+    Both stay at least twice `min_size_hw`.
+    """
+    spare = min(size_hw[0] / min_size_hw[0], size_hw[1] / min_size_hw[1]) / 2
+    return next((factor for factor in (8, 4, 2) if spare >= factor), 1)
 
 
 def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -125,21 +135,54 @@ def _jpeg_quality(suffix: str, quality: int) -> list[int]:
     return [cv2.IMWRITE_JPEG_QUALITY, quality] if is_jpeg else []
 
 
-def _read_bytes(path: Path) -> bytes:
+def _decode(data: bytes, reduction: int, where: str | os.PathLike[str] | None) -> Image:
+    """RGB uint8 `[H, W, 3]` of a picture of any kind, a JPEG with its sides by `reduction`."""
     try:
-        return path.read_bytes()
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED_FLAGS[reduction])
+    except cv2.error:
+        decoded = None
+    if decoded is None:
+        raise InputError(
+            "the picture cannot be decoded", where=where, fix="replace it or remove it"
+        )
+    if not READS_RGB:
+        decoded = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, decoded)
+    return np.asarray(decoded, dtype=np.uint8)
+
+
+def _decode_plain_jpeg(data: bytes, header: ImageHeader, reduction: int) -> Image | None:
+    """The pixels that `_decode` gives, a fifth sooner; None for what is left to it.
+
+    simplejpeg calls the same library, libjpeg-turbo, without OpenCV's streams; it neither turns
+    pictures nor reads damaged ones.
+    """
+    if simplejpeg is None or header.orientation != 1 or min(header.size_hw) < LEAST_SIDE:
+        return None
+    height, width = (-(-side // reduction) for side in header.size_hw)
+    try:
+        # It takes the smallest scale that has so many pixels: exactly 1 / `reduction`.
+        decoded = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
+    except ValueError:
+        return None
+    return np.asarray(decoded, dtype=np.uint8)
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            return stream.read()
     except OSError as error:
         raise _reading_error(path, error) from error
 
 
-def _reading_error(path: Path, error: OSError) -> InputError:
+def _reading_error(path: str | os.PathLike[str], error: OSError) -> InputError:
     if isinstance(error, FileNotFoundError):
         return InputError("the picture does not exist", where=path, fix="check the path")
     reason = (error.strerror or str(error)).lower()
     return InputError(f"the picture cannot be read: {reason}", where=path)
 
 
-def _checked_header(data: bytes, where: Path | None) -> ImageHeader | None:
+def _checked_header(data: bytes, where: str | os.PathLike[str] | None) -> ImageHeader | None:
     if not data:
         raise InputError("the picture is empty (0 bytes)", where=where, fix="copy it again")
     try:

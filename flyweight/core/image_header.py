@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 ORIENTATION_TAG = 0x0112
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+END_OF_IMAGE = b"\xff\xd9"
 STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
@@ -21,12 +22,14 @@ class ImageHeader:
     Attributes:
         kind: `jpeg`, `png`, `bmp`, `gif` or `webp`.
         size_hw: as a viewer shows it, after the EXIF rotation.
+        orientation: JPEG only: EXIF's, 1 (upright) to 8.
         scan_start: JPEG only: where the compressed pixels start, else 0.
     """
 
     kind: str
     size_hw: tuple[int, int]
     scan_start: int = 0
+    orientation: int = 1
 
 
 def read_header(data: bytes) -> ImageHeader | None:
@@ -58,7 +61,7 @@ def is_complete(data: bytes, header: ImageHeader) -> bool:
     """Whether the whole file `data` has the end that its kind prescribes."""
     if header.kind == "jpeg":
         # Inside the scans a 0xFF is always stuffed, so the end marker cannot occur by chance there.
-        return data.find(b"\xff\xd9", header.scan_start) >= 0
+        return data.endswith(END_OF_IMAGE) or data.find(END_OF_IMAGE, header.scan_start) >= 0
     if header.kind == "png":
         return data.find(b"IEND", max(0, len(data) - 4096)) >= 0
     if header.kind == "webp":
@@ -67,7 +70,7 @@ def is_complete(data: bytes, header: ImageHeader) -> bool:
 
 
 def _jpeg(data: bytes) -> ImageHeader:
-    position, size_hw, rotated = 2, None, False
+    position, size_hw, orientation = 2, None, 1
     while True:
         if data[position] != 0xFF:
             raise ValueError("a JPEG marker is missing")
@@ -84,11 +87,12 @@ def _jpeg(data: bytes) -> ImageHeader:
             height, width = struct.unpack(">HH", segment[1:5])
             size_hw = (height, width)
         elif marker == 0xE1 and segment[:6] == b"Exif\x00\x00":
-            rotated = _exif_orientation(segment[6:]) >= 5
+            orientation = _exif_orientation(segment[6:])
         elif marker == 0xDA:
             if size_hw is None:
                 raise ValueError("the JPEG has no frame header")
-            return ImageHeader("jpeg", size_hw[::-1] if rotated else size_hw, position)
+            shown_hw = size_hw[::-1] if orientation >= 5 else size_hw
+            return ImageHeader("jpeg", shown_hw, position, orientation)
         position += 2 + length
 
 

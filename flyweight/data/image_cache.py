@@ -11,13 +11,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from flyweight.core.errors import InputError
 from flyweight.core.files import writing_error
-from flyweight.core.image import HEADER_BYTES, read_image
+from flyweight.core.image import DECODERS, HEADER_BYTES, jpeg_reduction, read_image
 from flyweight.core.image_header import read_header
 
 Image = npt.NDArray[np.uint8]
@@ -27,7 +26,7 @@ Source = str | os.PathLike[str]
 # read again each time.
 KNOWN_SIZES = 100_000
 # Part of each key on disk: another decoder, or another layout, must not find old entries.
-FORMAT = f"1 {cv2.__version__}"
+FORMAT = f"1 {DECODERS}"
 
 
 class Version(NamedTuple):
@@ -104,13 +103,7 @@ class CachedReader:
             size_hw = header.size_hw if header and header.kind == "jpeg" else None
             if len(self._sizes) < KNOWN_SIZES:
                 self._sizes[path] = version, size_hw
-        return Key(path, version, 1 if size_hw is None else reduction(size_hw, min_size_hw))
-
-
-def reduction(size_hw: tuple[int, int], min_size_hw: tuple[int, int]) -> int:
-    """By what `read_image` divides the sides of a JPEG of `size_hw` for `min_size_hw`."""
-    spare = min(size_hw[0] / min_size_hw[0], size_hw[1] / min_size_hw[1]) / 2
-    return next((factor for factor in (8, 4, 2) if spare >= factor), 1)
+        return Key(path, version, 1 if size_hw is None else jpeg_reduction(size_hw, min_size_hw))
 
 
 def _version(path: str) -> Version | None:

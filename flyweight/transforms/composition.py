@@ -58,7 +58,8 @@ class Material:
         """The picture after `steps`, resized as the preprocessing says."""
         view, colours = self.view(picture, self.steps)
         preprocessing = self.preprocessing.for_images([view.size_hw])
-        fit = np.vstack([preprocessing.matrix(view.size_hw), [0, 0, 1]])
+        fit = np.eye(3)
+        fit[:2] = preprocessing.matrix(view.size_hw)
         window = _window(preprocessing, view.size_hw, fit)
         return Layer(picture, view.then(fit, preprocessing.size_hw), window, colours)
 

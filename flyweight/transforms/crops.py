@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from flyweight.transforms.geometry import Boxes, View, translation
+from flyweight.transforms.sampling import Rectangle
 
-# T trials, G ground-truth boxes
+# G ground-truth boxes
 
 
 @dataclass(frozen=True)
@@ -43,78 +44,75 @@ class RandomIoUCrop:
         if crop is None:
             return view
         left, top, right, bottom = crop
-        kept = _centres_inside(boxes, np.array(crop, dtype=np.float64)[:, None])[0]
+        x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
+        kept = (left < x) & (x < right) & (top < y) & (y < bottom)
         return view.keep(kept).then(translation(-left, -top), (bottom - top, right - left))
 
     def sample(
         self, boxes_xyxy: Boxes, size_hw: tuple[int, int], *, rng: np.random.Generator
-    ) -> tuple[int, int, int, int] | None:
+    ) -> Rectangle | None:
         """Draw a crop `xyxy`, whole pixels, for `boxes_xyxy [G, 4]`; None for no crop."""
         if len(boxes_xyxy) == 0:
             return None
-        bounds = self._iou_bounds(boxes_xyxy, size_hw)
-        reachable = float(bounds.max())
+        boxes = boxes_xyxy.tolist()
+        bounds = [self._iou_bound(box, size_hw) for box in boxes]
         while True:
             least_iou = self.iou_options[rng.integers(len(self.iou_options))]
             if least_iou >= 1:
                 return None
+            able = [box for box, bound in zip(boxes, bounds, strict=True) if bound >= least_iou]
             # On pictures of small objects most options would only spend their trials in vain.
-            if least_iou > reachable:
+            if not able:
                 continue
-            crops, permitted = self._draw_crops(size_hw, rng)
-            candidates = boxes_xyxy if least_iou <= 0 else boxes_xyxy[bounds >= least_iou]
-            valid = _centres_inside(candidates, crops)
-            if least_iou > 0:
-                valid &= _reach_iou(candidates, crops, least_iou)
-            found = valid.any(axis=1) & permitted
-            first = int(found.argmax())
-            if found[first]:
-                left, top, right, bottom = crops[:, first].astype(int).tolist()
-                return left, top, right, bottom
+            largest = max((right - left) * (bottom - top) for left, top, right, bottom in able)
+            for crop in self._draw_crops(size_hw, rng):
+                left, top, right, bottom = crop
+                # A crop's IoU with what is smaller is at most the ratio of their areas.
+                if least_iou * (right - left) * (bottom - top) > largest:
+                    continue
+                for box in able:
+                    if (
+                        left < (box[0] + box[2]) / 2 < right
+                        and top < (box[1] + box[3]) / 2 < bottom
+                        and _reaches_iou(crop, box, least_iou)
+                    ):
+                        return crop
 
-    def _iou_bounds(self, boxes_xyxy: Boxes, size_hw: tuple[int, int]) -> Boxes:
-        """`[G]`: at most this IoU has any crop with each of `boxes_xyxy [G, 4]`.
+    def _iou_bound(self, box_xyxy: Sequence[float], size_hw: tuple[int, int]) -> float:
+        """At most this IoU has any crop with the box.
 
         The best crop is the box itself, but no side of it is below the least scale (rounded down
         to whole pixels).
         """
-        sides = np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0)
-        least = [max(self.scale_range[0] * side - 1, 1) for side in size_hw[::-1]]
-        return np.asarray((sides / np.maximum(sides, least)).prod(axis=1))
+        left, top, right, bottom = box_xyxy
+        width, height = max(right - left, 0.0), max(bottom - top, 0.0)
+        least = self.scale_range[0]
+        widest = max(width, least * size_hw[1] - 1, 1)
+        return (width / widest) * (height / max(height, least * size_hw[0] - 1, 1))
 
     def _draw_crops(
         self, size_hw: tuple[int, int], rng: np.random.Generator
-    ) -> tuple[Boxes, npt.NDArray[np.bool_]]:
-        """Crops `xyxy [4, T]` of whole pixels, and `[T]` which have a permitted aspect."""
-        size_wh = np.array([[size_hw[1]], [size_hw[0]]], dtype=np.float64)
+    ) -> Iterator[Rectangle]:
+        """Of `trials` crops, whole pixels, those that have a permitted aspect.
+
+        Numbers of Python: mostly one of the first crops is taken, and for the boxes of a picture
+        a call of numpy costs more than the arithmetic.
+        """
         low, high = self.scale_range
-        draws = rng.random((4, self.trials))
-        crops = np.empty((4, self.trials))
-        sides = np.maximum(np.floor(size_wh * (low + (high - low) * draws[:2])), 1)
-        crops[:2] = np.floor((size_wh - sides) * draws[2:])
-        crops[2:] = crops[:2] + sides
-        widths, heights = sides
         narrowest, widest = self.aspect_range
-        return crops, (widths >= narrowest * heights) & (widths <= widest * heights)
+        for across, down, x, y in zip(*rng.random((4, self.trials)).tolist(), strict=True):
+            width = max(int(size_hw[1] * (low + (high - low) * across)), 1)
+            height = max(int(size_hw[0] * (low + (high - low) * down)), 1)
+            if narrowest * height <= width <= widest * height:
+                left, top = int((size_hw[1] - width) * x), int((size_hw[0] - height) * y)
+                yield left, top, left + width, top + height
 
 
-def _centres_inside(boxes_xyxy: Boxes, crops_xyxy: Boxes) -> npt.NDArray[np.bool_]:
-    """`[T, G]`: whether each of `crops_xyxy [4, T]` holds the centres of `boxes_xyxy [G, 4]`."""
-    left, top, right, bottom = crops_xyxy[..., None]
-    x, y = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]).T / 2
-    return np.asarray((left < x) & (x < right) & (top < y) & (y < bottom))
-
-
-def _reach_iou(boxes_xyxy: Boxes, crops_xyxy: Boxes, least_iou: float) -> npt.NDArray[np.bool_]:
-    """`[T, G]`: whether `crops_xyxy [4, T]` and `boxes_xyxy [G, 4]` have at least `least_iou`.
-
-    The quotient of core's `box_iou` multiplied out, on rows instead of columns: this is called
-    several times a picture, and costs a fifth of it.
-    """
-    left, top, right, bottom = crops_xyxy[..., None]
-    x1, y1, x2, y2 = boxes_xyxy.T
-    across = np.minimum(right, x2) - np.maximum(left, x1)
-    down = np.minimum(bottom, y2) - np.maximum(top, y1)
-    common = np.maximum(across, 0) * np.maximum(down, 0)
+def _reaches_iou(crop_xyxy: Rectangle, box_xyxy: Sequence[float], least_iou: float) -> bool:
+    """Whether the IoU is at least `least_iou`: the quotient multiplied out."""
+    left, top, right, bottom = crop_xyxy
+    x1, y1, x2, y2 = box_xyxy
+    across, down = min(right, x2) - max(left, x1), min(bottom, y2) - max(top, y1)
+    common = max(across, 0.0) * max(down, 0.0)
     both = (right - left) * (bottom - top) + (x2 - x1) * (y2 - y1)
-    return np.asarray(common * (1 + least_iou) >= least_iou * both)
+    return common * (1 + least_iou) >= least_iou * both

@@ -6,7 +6,7 @@ pixel is (0.5, 0.5). Matrices are `[3, 3]` float64 and take column vectors `(x, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,9 @@ Matrix = npt.NDArray[np.float64]
 Boxes = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 Colour = tuple[int, int, int]
+
+IDENTITY: Matrix = np.eye(3)
+IDENTITY.flags.writeable = False
 
 
 def translation(shift_x: float, shift_y: float) -> Matrix:
@@ -56,19 +59,22 @@ class View:
     @staticmethod
     def of_picture(size_hw: tuple[int, int], boxes_xyxy: Boxes, labels: Labels) -> View:
         """The whole picture of `size_hw` with its `boxes_xyxy [G, 4]` and `labels [G]`."""
-        return View(size_hw, np.eye(3), boxes_xyxy, labels)
+        return View(size_hw, IDENTITY, boxes_xyxy, labels)
 
     def canvas_boxes(self) -> Boxes:
         """The boxes as `xyxy [G, 4]` in pixels of the canvas, not clipped."""
         return np.asarray(transform_boxes(self.boxes_xyxy, self.matrix), dtype=np.float64)
 
-    def then(self, matrix: Matrix, size_hw: tuple[int, int]) -> View:
-        """The view after one more `matrix [3, 3]`, onto a canvas of `size_hw`."""
-        return replace(self, matrix=matrix @ self.matrix, size_hw=size_hw)
+    def then(self, matrix: Matrix, size_hw: tuple[int, int], *, fill: Colour | None = None) -> View:
+        """The view after one more `matrix [3, 3]`, onto a canvas of `size_hw`; a `fill` given
+        takes the place of the one before."""
+        fill = self.fill if fill is None else fill
+        return View(size_hw, matrix @ self.matrix, self.boxes_xyxy, self.labels, fill)
 
     def keep(self, kept: npt.NDArray[np.bool_]) -> View:
         """The view with only the boxes where `kept [G]`."""
-        return replace(self, boxes_xyxy=self.boxes_xyxy[kept], labels=self.labels[kept])
+        boxes, labels = self.boxes_xyxy[kept], self.labels[kept]
+        return View(self.size_hw, self.matrix, boxes, labels, self.fill)
 
 
 class GeometricStep(Protocol):
@@ -108,14 +114,14 @@ class RandomExpand:
     def __call__(self, view: View, rng: np.random.Generator) -> View:
         if rng.random() >= self.p:
             return view
-        factor, across, down = rng.random(3)
+        factor, across, down = rng.random(3).tolist()
         low, high = self.side_range
         factor = low + (high - low) * factor
         height, width = view.size_hw
         canvas_hw = (int(height * factor), int(width * factor))
         left = int((canvas_hw[1] - width) * across)
         top = int((canvas_hw[0] - height) * down)
-        return replace(view.then(translation(left, top), canvas_hw), fill=self.fill)
+        return view.then(translation(left, top), canvas_hw, fill=self.fill)
 
 
 @dataclass(frozen=True)
@@ -139,11 +145,11 @@ class RandomJitter:
 
     def __call__(self, view: View, rng: np.random.Generator) -> View:
         height, width = view.size_hw
-        shares = rng.uniform(-self.jitter, self.jitter, 4)
-        left, top, right, bottom = (shares * (width, height, width, height)).astype(int).tolist()
+        shares = rng.uniform(-self.jitter, self.jitter, 4).tolist()
+        left, right = int(shares[0] * width), int(shares[2] * width)
+        top, bottom = int(shares[1] * height), int(shares[3] * height)
         canvas_hw = (max(1, height - top - bottom), max(1, width - left - right))
-        fill = view.fill if self.fill is None else self.fill
-        return replace(view.then(translation(-left, -top), canvas_hw), fill=fill)
+        return view.then(translation(-left, -top), canvas_hw, fill=self.fill)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Darknet's photometric distortion: one lookup table for each of hue, saturation and value."""
+"""Darknet's photometric distortion: hue, saturation and value by factors of their own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from flyweight.transforms.photometric import add_to_hue
+
 Image = npt.NDArray[np.uint8]
-LEVELS = np.arange(256)
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,12 @@ class HsvParameters:
 
     def apply(self, image: Image) -> Image:
         """This distortion of an RGB uint8 `[H, W, 3]` image; returns another image."""
-        tables = np.empty((1, 256, 3), dtype=np.uint8)
-        # 256 hues to the circle: the overflow of uint8 is the turn.
-        tables[0, :, 0] = (LEVELS + round(self.turn * 256)) % 256
-        tables[0, :, 1] = np.minimum(np.rint(LEVELS * self.saturation), 255)
-        tables[0, :, 2] = np.minimum(np.rint(LEVELS * self.value), 255)
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-        hsv = cv2.LUT(hsv, tables)
+        hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL), dtype=np.uint8)
+        add_to_hue(hsv, self.turn)
+        # Less than half the time of lookup tables. With the diagonal alone OpenCV would take a
+        # path three times slower; this share of the saturation is far below half a hue.
+        factors = np.array([[1, 1e-5, 0], [0, self.saturation, 0], [0, 0, self.value]])
+        cv2.transform(hsv, factors, hsv)
         return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL, hsv), dtype=np.uint8)
 
 

@@ -10,10 +10,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from flyweight.core.preprocessing import resize_image
 from flyweight.transforms.geometry import Colour, Matrix, View, scaling
 from flyweight.transforms.photometric import ColourChange
 from flyweight.transforms.pictures import Picture, ReadImage
-from flyweight.transforms.sampling import Placement, Rectangle, Warp, place, warp
+from flyweight.transforms.sampling import (
+    Placement,
+    Rectangle,
+    ResizeImage,
+    Warp,
+    place,
+    warp,
+)
 
 Image = npt.NDArray[np.uint8]
 
@@ -71,7 +79,12 @@ def output_size_hw(layers: Layers) -> tuple[int, int]:
 
 
 def paint(
-    layers: Layers, *, read: ReadImage, pad_value: int, decode_factor: float
+    layers: Layers,
+    *,
+    read: ReadImage,
+    pad_value: int,
+    decode_factor: float,
+    resize: ResizeImage = resize_image,
 ) -> tuple[Image, list[Matrix]]:
     """Read, resample and colour the pictures of `layers`, one over the other.
 
@@ -79,6 +92,7 @@ def paint(
         read: reads those that are files.
         pad_value: grey of the output where no layer is.
         decode_factor: pixels read for each pixel of the output along each axis, at least.
+        resize: resamples the part that is seen of a picture.
 
     Returns:
         RGB uint8 `[H, W, 3]`; and `[3, 3]` for each `Layer` among `layers`, in their order: the
@@ -97,13 +111,15 @@ def paint(
         sampling, matrix = _sampling(layer, picture)
         matrices.append(matrix)
         if output is None and isinstance(sampling, Placement) and _covers(sampling, size_hw):
-            output = _sample(layer, picture, sampling)
-        elif output is None:
-            output = _paint_layer(_blank(size_hw, pad_value), layer, picture, sampling, pad_value)
-        elif layer.opacity == 1:
-            _paint_layer(output, layer, picture, sampling, pad_value)
+            output = _sample(layer, picture, sampling, resize)
+            continue
+        sheet = output if output is not None and layer.opacity == 1 else _blank(size_hw, pad_value)
+        _fill_around(sheet, layer, sampling, pad_value)
+        if sampling is not None:
+            _paste(sheet, _sample(layer, picture, sampling, resize), sampling, picture)
+        if output is None or layer.opacity == 1:
+            output = sheet
         else:
-            sheet = _paint_layer(_blank(size_hw, pad_value), layer, picture, sampling, pad_value)
             blend = cv2.addWeighted(output, 1 - layer.opacity, sheet, layer.opacity, 0)
             output = np.asarray(blend, dtype=np.uint8)
     return _blank(size_hw, pad_value) if output is None else output, matrices
@@ -127,12 +143,15 @@ def _read(layer: Layer, read: ReadImage, decode_factor: float) -> Image:
 
 def _sampling(layer: Layer, picture: Image) -> tuple[Placement | Warp | None, Matrix]:
     """How the pixels of `picture` go to the layer's window, and the annotated picture's matrix."""
-    matrix = layer.view.matrix
-    # A file decoded at a half has half the pixels under the same continuous coordinates.
-    scale_y = picture.shape[0] / layer.picture.size_hw[0]
-    scale_x = picture.shape[1] / layer.picture.size_hw[1]
+    matrix, size_hw = layer.view.matrix, picture.shape[:2]
     method = warp if matrix[0, 1] or matrix[1, 0] else place
-    sampling = method(matrix @ scaling(1 / scale_x, 1 / scale_y), picture.shape[:2], layer.window)
+    if size_hw == layer.picture.size_hw:
+        sampling = method(matrix, size_hw, layer.window)
+        return sampling, matrix if sampling is None else sampling.matrix
+    # A file decoded at a half has half the pixels under the same continuous coordinates.
+    scale_y = size_hw[0] / layer.picture.size_hw[0]
+    scale_x = size_hw[1] / layer.picture.size_hw[1]
+    sampling = method(matrix @ scaling(1 / scale_x, 1 / scale_y), size_hw, layer.window)
     if sampling is None:
         return None, matrix
     return sampling, sampling.matrix @ scaling(scale_x, scale_y)
@@ -142,33 +161,29 @@ def _covers(sampling: Placement, size_hw: tuple[int, int]) -> bool:
     return sampling.target_xyxy == (0, 0, size_hw[1], size_hw[0])
 
 
-def _sample(layer: Layer, picture: Image, sampling: Placement | Warp) -> Image:
-    part = sampling.sample(picture)
+def _sample(layer: Layer, picture: Image, sampling: Placement | Warp, resize: ResizeImage) -> Image:
+    part = sampling.sample(picture, resize)
     return part if layer.colours is None else layer.colours.apply(part)
 
 
-def _paint_layer(
-    output: Image,
-    layer: Layer,
-    picture: Image,
-    sampling: Placement | Warp | None,
-    pad_value: int,
-) -> Image:
-    """Paint into `output [H, W, 3]` and return it."""
-    whole = isinstance(sampling, Placement) and sampling.target_xyxy == layer.window
-    if not whole:
-        fill = (pad_value,) * 3 if layer.view.fill is None else layer.view.fill
-        _fill(_part(output, layer.window), fill)
-    if sampling is None:
-        return output
+def _fill_around(
+    output: Image, layer: Layer, sampling: Placement | Warp | None, pad_value: int
+) -> None:
+    """Paint the canvas of `layer` into `output [H, W, 3]` where its picture will not cover it."""
+    if isinstance(sampling, Placement) and sampling.target_xyxy == layer.window:
+        return
+    fill = (pad_value,) * 3 if layer.view.fill is None else layer.view.fill
+    _fill(_part(output, layer.window), fill)
+
+
+def _paste(output: Image, part: Image, sampling: Placement | Warp, picture: Image) -> None:
+    """Paint `part [h, w, 3]`, which was sampled from `picture`, into `output [H, W, 3]`."""
     target = _part(output, sampling.target_xyxy)
-    part = _sample(layer, picture, sampling)
     if isinstance(sampling, Placement):
         target[:] = part
     else:
         inside = sampling.mask((picture.shape[0], picture.shape[1]))
         np.copyto(target, part, where=inside[..., None] > 0)
-    return output
 
 
 def _blank(size_hw: tuple[int, int], level: int) -> Image:
@@ -182,4 +197,6 @@ def _part(image: Image, rectangle: Rectangle) -> Image:
 
 def _fill(part: Image, colour: Colour) -> None:
     # A row of whole pixels copies many times faster than three bytes a pixel.
-    part[:] = np.tile(np.array(colour, dtype=np.uint8), (part.shape[1], 1))
+    row = np.empty(part.shape[1:], dtype=np.uint8)
+    row[:] = colour
+    part[:] = row

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from flyweight.transforms.composition import Composition, Material, Whole
-from flyweight.transforms.geometry import GeometricStep, scaling, translation
+from flyweight.transforms.geometry import GeometricStep
 from flyweight.transforms.layers import Layer, Layers
 from flyweight.transforms.pictures import Picture
 from flyweight.transforms.sampling import Rectangle, common
@@ -54,7 +56,7 @@ class Mosaic:
         if rng.random() >= self.p:
             return self.otherwise(material)
         height, width = material.preprocessing.size_hw
-        shares = rng.uniform(*self.centre_range, 2)
+        shares = rng.uniform(*self.centre_range, 2).tolist()
         # A tile has a pixel at least.
         x = min(max(round(width * shares[0]), 1), max(width - 1, 1))
         y = min(max(round(height * shares[1]), 1), max(height - 1, 1))
@@ -76,7 +78,8 @@ class Mosaic:
         rng, size_hw = material.rng, material.preprocessing.size_hw
         view, colours = material.view(picture, self.steps)
         alone = material.preprocessing.for_images([view.size_hw]).matrix(view.size_hw)
-        wide, high = alone[0, 0] * view.size_hw[1], alone[1, 1] * view.size_hw[0]
+        scale_x, scale_y = float(alone[0, 0]), float(alone[1, 1])
+        wide, high = scale_x * view.size_hw[1], scale_y * view.size_hw[0]
         right, below = bool(corner % 2), corner >= 2
         across = (point[0], size_hw[1]) if right else (0, point[0])
         down = (point[1], size_hw[0]) if below else (0, point[1])
@@ -86,7 +89,7 @@ class Mosaic:
         factor = min(max(smallest + (largest - smallest) * drawn, covering), largest)
         left = _offset(across, wide * factor, shares[0], towards_start=right)
         top = _offset(down, high * factor, shares[1], towards_start=below)
-        fit = translation(left, top) @ scaling(alone[0, 0] * factor, alone[1, 1] * factor)
+        fit = np.array([[scale_x * factor, 0, left], [0, scale_y * factor, top], [0, 0, 1]])
         canvas: Rectangle = (
             round(left),
             round(top),

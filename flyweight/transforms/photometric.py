@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8]
-ColourMatrix = npt.NDArray[np.float64]
 
-# ITU-R 601 luma of R, G, B.
-LUMA = np.array([0.2989, 0.587, 0.114])
+# ITU-R 601 luma of R, G, B, and of white.
+LUMA = (0.2989, 0.587, 0.114)
+WHITE = sum(LUMA)
+RGB = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -71,99 +72,94 @@ class PhotometricDistortion:
     def draw(self, rng: np.random.Generator) -> PhotometricParameters:
         """Parameters from a fixed number of draws, plus a permutation when there is one."""
         ranges = (self.brightness, self.contrast, self.saturation, self.hue)
-        chances, places = rng.random(6), rng.random(4)
-        brightness, contrast, saturation, hue = (
-            low + (high - low) * float(place) if chance < self.p else None
+        chances, places = rng.random(6).tolist(), rng.random(4).tolist()
+        brightness, contrast, saturation, hue = [
+            low + (high - low) * place if chance < self.p else None
             for chance, place, (low, high) in zip(chances[:4], places, ranges, strict=True)
-        )
+        ]
         channels = None
         if chances[5] < self.p:
             first, second, third = rng.permutation(3).tolist()
             channels = (first, second, third)
         return PhotometricParameters(
-            brightness, contrast, saturation, hue, bool(chances[4] < 0.5), channels
+            brightness, contrast, saturation, hue, chances[4] < 0.5, channels
         )
 
 
 def distort(image: Image, parameters: PhotometricParameters) -> Image:
-    """Apply drawn `parameters` to an RGB uint8 `[H, W, 3]` image; returns another image."""
+    """Apply drawn `parameters` to an RGB uint8 `[H, W, 3]` image; returns another image, or the
+    one given where nothing was drawn."""
     steps = _ColourSteps(image)
     if parameters.brightness is not None:
-        steps.add(brightness_matrix(parameters.brightness), stretches=parameters.brightness > 1)
+        steps.multiply(parameters.brightness)
     if parameters.contrast is not None and parameters.contrast_first:
-        steps.add_contrast(parameters.contrast)
+        steps.contrast(parameters.contrast)
     if parameters.saturation is not None:
-        steps.add(saturation_matrix(parameters.saturation), stretches=parameters.saturation > 1)
+        steps.saturate(parameters.saturation)
     if parameters.hue is not None:
         steps = _ColourSteps(turn_hue(steps.pixels(), parameters.hue))
     if parameters.contrast is not None and not parameters.contrast_first:
-        steps.add_contrast(parameters.contrast)
-    if parameters.channels is not None:
-        steps.permute(parameters.channels)
-    return steps.pixels()
+        steps.contrast(parameters.contrast)
+    return steps.pixels(parameters.channels or RGB)
 
 
 class _ColourSteps:
-    """Affine colour steps on an image, multiplied together for as long as nothing can clip.
+    """Steps on the colours of an image, put together for as long as nothing can clip.
 
+    Whatever follows what, a channel becomes `own * channel + grey * luma + shift`: three numbers.
     A step that stretches levels beyond 0 to 255 has to be clipped before the next one, as if each
     were applied by itself; all others become one matrix and one pass over the pixels.
     """
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self._matrix: ColourMatrix | None = None
+        self._own, self._grey, self._shift = 1.0, 0.0, 0.0
         self._stretches = False
 
-    def add(self, matrix: ColourMatrix, *, stretches: bool) -> None:
-        if self._stretches:
-            self._image = self.pixels()
-            self._matrix, self._stretches = None, False
-        self._matrix = matrix if self._matrix is None else _compose(matrix, self._matrix)
-        self._stretches = stretches
+    def multiply(self, factor: float) -> None:
+        """All levels times `factor`."""
+        self._clip()
+        self._own *= factor
+        self._grey *= factor
+        self._shift *= factor
+        self._stretches = factor > 1
 
-    def add_contrast(self, factor: float) -> None:
-        if self._stretches:
-            self._image = self.pixels()
-            self._matrix, self._stretches = None, False
+    def contrast(self, factor: float) -> None:
+        """The distance of all levels from the mean luma times `factor`."""
+        self._clip()
         # Every fourth row gives the mean to a fraction of a level.
-        means = np.array(cv2.mean(self._image[::4])[:3])
-        if self._matrix is not None:
-            means = self._matrix[:, :3] @ means + self._matrix[:, 3]
-        self.add(contrast_matrix(factor, float(means @ LUMA)), stretches=factor > 1)
+        red, green, blue, _ = cv2.mean(self._image[::4])
+        before = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+        luma = (self._own + self._grey * WHITE) * before + self._shift * WHITE
+        self.multiply(factor)
+        self._shift += (1 - factor) * luma
 
-    def permute(self, channels: tuple[int, int, int]) -> None:
-        # Each channel is clipped alike, so its place may be changed before.
-        matrix = np.eye(3, 4) if self._matrix is None else self._matrix
-        self._matrix = matrix[list(channels)]
+    def saturate(self, factor: float) -> None:
+        """The distance of all levels from their own pixel's luma times `factor`."""
+        self._clip()
+        luma_grey, luma_shift = self._own + self._grey * WHITE, self._shift * WHITE
+        self.multiply(factor)
+        self._grey += (1 - factor) * luma_grey
+        self._shift += (1 - factor) * luma_shift
 
-    def pixels(self) -> Image:
-        if self._matrix is None:
+    def pixels(self, channels: tuple[int, int, int] = RGB) -> Image:
+        """What has become of the image, with `channels` of it as red, green and blue."""
+        if (self._own, self._grey, self._shift) == (1, 0, 0) and channels == RGB:
             return self._image
-        matrix = self._matrix.copy()
+        rows = [[self._grey * share for share in LUMA] + [self._shift] for _ in RGB]
+        for channel, row in enumerate(rows):
+            row[channel] += self._own
         # OpenCV has a special path for diagonal matrices, three times slower than its path for
         # others; this share of another channel is far below half a level.
-        matrix[0, 1] += 1e-5
+        rows[0][1] += 1e-5
+        # Each channel is clipped alike, so its place may be changed in the same pass.
+        matrix = np.array([rows[channel] for channel in channels])
         return np.asarray(cv2.transform(self._image, matrix), dtype=np.uint8)
 
-
-def brightness_matrix(factor: float) -> ColourMatrix:
-    """`[3, 4]` on columns (R, G, B, 1): all levels multiplied."""
-    return factor * np.eye(3, 4)
-
-
-def contrast_matrix(factor: float, mean_luma: float) -> ColourMatrix:
-    """`[3, 4]` on columns (R, G, B, 1): levels moved from `mean_luma` by `factor`."""
-    matrix = factor * np.eye(3, 4)
-    matrix[:, 3] = (1 - factor) * mean_luma
-    return matrix
-
-
-def saturation_matrix(factor: float) -> ColourMatrix:
-    """`[3, 4]` on columns (R, G, B, 1): each pixel moved from its own luma by `factor`."""
-    matrix = factor * np.eye(3, 4)
-    matrix[:, :3] += (1 - factor) * LUMA
-    return matrix
+    def _clip(self) -> None:
+        if self._stretches:
+            self._image, self._stretches = self.pixels(), False
+            self._own, self._grey, self._shift = 1.0, 0.0, 0.0
 
 
 def turn_hue(image: Image, turn: float) -> Image:
@@ -172,16 +168,16 @@ def turn_hue(image: Image, turn: float) -> Image:
     By way of HSV: one turn about the grey axis, a single matrix, is as far from the HSV result as
     the picture itself (measured on COCO pictures: 3.9 levels on average, against 0.13 here).
     """
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-    # 256 hues to the circle: the overflow of uint8 is the turn. Whole rows are added, zeros to
-    # saturation and value included, since every third byte by itself takes five times as long.
-    row = np.tile(np.array([round(turn * 256) % 256, 0, 0], dtype=np.uint8), image.shape[1])
-    hsv.reshape(image.shape[0], -1)[:] += row
+    hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL), dtype=np.uint8)
+    add_to_hue(hsv, turn)
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL, hsv), dtype=np.uint8)
 
 
-def _compose(second: ColourMatrix, first: ColourMatrix) -> ColourMatrix:
-    """`[3, 4]` of `first [3, 4]`, then `second [3, 4]`."""
-    matrix = second[:, :3] @ first
-    matrix[:, 3] += second[:, 3]
-    return matrix
+def add_to_hue(hsv: Image, turn: float) -> None:
+    """Turn the hue of OpenCV's "full" HSV, uint8 `[H, W, 3]`, in place by `turn` of the circle."""
+    # 256 hues to the circle: the overflow of uint8 is the turn. Whole rows are added, zeros to
+    # saturation and value included, since every third byte by itself takes five times as long.
+    row = np.zeros(hsv.shape[1] * 3, dtype=np.uint8)
+    row[::3] = round(turn * 256) % 256
+    rows = hsv.reshape(len(hsv), -1)
+    np.add(rows, row, out=rows)

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from flyweight.core.image import read_image
-from flyweight.core.preprocessing import Preprocessing
+from flyweight.core.preprocessing import Preprocessing, resize_image
 from flyweight.transforms.composition import Composition, Material, Whole
 from flyweight.transforms.geometry import GeometricStep
 from flyweight.transforms.layers import paint
 from flyweight.transforms.photometric import Distortion
 from flyweight.transforms.pictures import Picture, Pictures, ReadImage
+from flyweight.transforms.sampling import ResizeImage
 from flyweight.transforms.visible_boxes import visible_boxes
 
 Image = npt.NDArray[np.uint8]
@@ -37,6 +38,7 @@ class TrainTransform:
         composition: the whole picture alone, or several.
         min_visible: boxes that show less of their area than this share are dropped.
         read: reads picture files; a cache may stand in.
+        resize: resamples what is seen of a picture, by default as evaluation does.
     """
 
     preprocessing: Preprocessing
@@ -47,6 +49,7 @@ class TrainTransform:
     composition: Composition = field(default_factory=Whole)
     min_visible: float = 0.0
     read: ReadImage = read_image
+    resize: ResizeImage = resize_image
 
     def __call__(
         self,
@@ -85,6 +88,7 @@ class TrainTransform:
             read=self.read,
             pad_value=self.preprocessing.pad_value,
             decode_factor=self.decode_factor,
+            resize=self.resize,
         )
         boxes, kept_labels = visible_boxes(
             layers, matrices, min_side=self.min_side, min_visible=self.min_visible

@@ -14,6 +14,7 @@ from flyweight.transforms.mixup import MixUp
 from flyweight.transforms.mosaic import Mosaic
 from flyweight.transforms.photometric import PhotometricDistortion
 from flyweight.transforms.pipeline import TrainTransform
+from flyweight.transforms.sampling import supersample
 
 # Of an object cut by a tile or by another picture at least this share has to be seen: a sliver
 # says nothing of its class. YOLOv5 takes as much.
@@ -27,12 +28,12 @@ def ssd_transform(preprocessing: Preprocessing) -> TrainTransform:
     reference recipe `ssd`.
     """
     steps = (RandomExpand(), RandomIoUCrop(), RandomFlip())
-    return TrainTransform(preprocessing, steps, PhotometricDistortion())
+    return TrainTransform(preprocessing, steps, PhotometricDistortion(), resize=supersample)
 
 
 def ssdlite_transform(preprocessing: Preprocessing) -> TrainTransform:
     """The subset for light networks, torchvision's `ssdlite`: sampling crop, flip, resize."""
-    return TrainTransform(preprocessing, (RandomIoUCrop(), RandomFlip()))
+    return TrainTransform(preprocessing, (RandomIoUCrop(), RandomFlip()), resize=supersample)
 
 
 def flip_transform(preprocessing: Preprocessing) -> TrainTransform:
@@ -44,7 +45,8 @@ def flip_transform(preprocessing: Preprocessing) -> TrainTransform:
 def yolov3_transform(preprocessing: Preprocessing) -> TrainTransform:
     """Darknet's recipe (Redmon & Farhadi 2018, arXiv 1804.02767): jitter, flip, distortion in HSV,
     with the numbers of yolov3.cfg."""
-    return TrainTransform(preprocessing, (RandomJitter(), RandomFlip()), HsvDistortion())
+    steps = (RandomJitter(), RandomFlip())
+    return TrainTransform(preprocessing, steps, HsvDistortion(), resize=supersample)
 
 
 def yolov4_transform(preprocessing: Preprocessing) -> TrainTransform:
@@ -60,6 +62,7 @@ def yolov4_transform(preprocessing: Preprocessing) -> TrainTransform:
         HsvDistortion(),
         composition=Mosaic(steps=steps),
         min_visible=MIN_VISIBLE,
+        resize=supersample,
     )
 
 
@@ -78,6 +81,7 @@ def yolox_transform(preprocessing: Preprocessing) -> TrainTransform:
         HsvDistortion(),
         composition=MixUp(p=1.0, beta=None, inner=mosaic),
         min_visible=MIN_VISIBLE,
+        resize=supersample,
     )
 
 
@@ -95,6 +99,7 @@ def tiny_data_transform(preprocessing: Preprocessing) -> TrainTransform:
         PhotometricDistortion(),
         composition=Mosaic(p=0.5, steps=(RandomFlip(),)),
         min_visible=MIN_VISIBLE,
+        resize=supersample,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -24,6 +25,30 @@ def common(first: Rectangle, second: Rectangle) -> Rectangle | None:
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
+class ResizeImage(Protocol):
+    """RGB uint8 `[H, W, 3]` to `[h, w, 3]` of `size_hw`."""
+
+    def __call__(self, image: Image, size_hw: tuple[int, int], /) -> Image: ...
+
+
+def supersample(image: Image, size_hw: tuple[int, int]) -> Image:
+    """As core's `resize_image`, but three times as fast where it would average over areas.
+
+    What shrinks two to four times is sampled bilinearly at twice the size, then each two pixels
+    are averaged. On photographs that is 1.6 levels (root mean square) from the area's mean, which
+    is itself 2.5 from the antialiased bilinear resize of Pillow and torchvision; only patterns as
+    fine as single pixels stay, as they do when something shrinks less than twice.
+    """
+    height, width = image.shape[:2]
+    if not 2 < max(height / size_hw[0], width / size_hw[1]) <= 4:
+        return resize_image(image, size_hw)
+    twice_hw = (
+        size_hw[0] * (2 if height > 2 * size_hw[0] else 1),
+        size_hw[1] * (2 if width > 2 * size_hw[1] else 1),
+    )
+    return resize_image(resize_image(image, twice_hw), size_hw)
+
+
 @dataclass(frozen=True)
 class Placement:
     """Which pixels of a picture go where in the output, whole pixels on both sides.
@@ -40,13 +65,12 @@ class Placement:
     mirrored: bool
     matrix: Matrix
 
-    def sample(self, picture: Image) -> Image:
+    def sample(self, picture: Image, resize: ResizeImage = resize_image) -> Image:
         """Resample RGB uint8 `[H, W, 3]` to the target's `[h, w, 3]`; never a view of `picture`."""
         left, top, right, bottom = self.source_xyxy
         target = self.target_xyxy
-        part = resize_image(
-            picture[top:bottom, left:right], (target[3] - target[1], target[2] - target[0])
-        )
+        size_hw = (target[3] - target[1], target[2] - target[0])
+        part = resize(picture[top:bottom, left:right], size_hw)
         if self.mirrored:
             return np.asarray(cv2.flip(part, 1), dtype=np.uint8)
         return part.copy() if np.may_share_memory(part, picture) else part
@@ -68,17 +92,17 @@ def place(matrix: Matrix, source_hw: tuple[int, int], window_xyxy: Rectangle) ->
     Returns:
         None when no pixel of the picture is in the window.
     """
-    if matrix[0, 1] or matrix[1, 0] or matrix[1, 1] <= 0 or matrix[0, 0] == 0:
+    (scale_x, shear_x, shift_x), (shear_y, scale_y, shift_y) = matrix[:2].tolist()
+    if shear_x or shear_y or scale_y <= 0 or scale_x == 0:
         raise ValueError(f"the matrix has rotation, shear or is degenerate: {matrix.tolist()}")
     height, width = source_hw
     left, top, right, bottom = window_xyxy
-    scale_x, shift_x = float(matrix[0, 0]), float(matrix[0, 2])
     mirrored = scale_x < 0
     if mirrored:
         # Mirrored about the window's middle, x is an ordinary axis; undone below.
         scale_x, shift_x = -scale_x, left + right - shift_x
     across = _place_axis(scale_x, shift_x, width, (left, right))
-    down = _place_axis(float(matrix[1, 1]), float(matrix[1, 2]), height, (top, bottom))
+    down = _place_axis(scale_y, shift_y, height, (top, bottom))
     if across is None or down is None:
         return None
     (source_left, source_right), (target_left, target_right) = across
@@ -110,7 +134,7 @@ class Warp:
     target_xyxy: Rectangle
     matrix: Matrix
 
-    def sample(self, picture: Image) -> Image:
+    def sample(self, picture: Image, resize: ResizeImage = resize_image) -> Image:
         """Resample RGB uint8 `[H, W, 3]` to the target's `[h, w, 3]`, bilinearly.
 
         Beyond the picture's edges its last pixels are repeated; `mask` tells where that is.
@@ -123,7 +147,7 @@ class Warp:
                 max(1, math.ceil(height * min(scale_y, 1))),
                 max(1, math.ceil(width * min(scale_x, 1))),
             )
-            picture = resize_image(picture, reduced_hw)
+            picture = resize(picture, reduced_hw)
         matrix = self.matrix @ scaling(width / picture.shape[1], height / picture.shape[0])
         return self._warp(picture, matrix, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from flyweight.core.boxes import box_area, transform_boxes
 from flyweight.transforms.geometry import Boxes, Labels, Matrix
-from flyweight.transforms.layers import Layers, Patch
+from flyweight.transforms.layers import Layer, Layers, Patch
 from flyweight.transforms.sampling import Rectangle, common
 
 # G boxes of one layer, R rectangles
@@ -36,31 +36,38 @@ def visible_boxes(
     Returns:
         boxes `xyxy [G', 4]` float32 in pixels of the output, labels `[G']` int64.
     """
-    kept_boxes, kept_labels = [], []
-    places = iter(matrices)
+    pictures = [layer for layer in layers if isinstance(layer, Layer)]
+    if not pictures:
+        return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    whole = np.concatenate(
+        [
+            transform_boxes(layer.view.boxes_xyxy, matrix)
+            for layer, matrix in zip(pictures, matrices, strict=True)
+        ]
+    )
+    labels = np.concatenate([layer.view.labels for layer in pictures])
+    windows = np.array([layer.window for layer in pictures], dtype=np.float64)
+    if len(pictures) > 1:
+        windows = windows.repeat([len(layer.view.labels) for layer in pictures], axis=0)
+    low, high = windows[:, None, :2], windows[:, None, 2:]
+    boxes = np.minimum(np.maximum(whole.reshape(-1, 2, 2), low), high).reshape(-1, 4)
+    areas = box_area(boxes)
+    end = 0
     for number, layer in enumerate(layers):
         if isinstance(layer, Patch):
             continue
-        whole = transform_boxes(layer.view.boxes_xyxy, next(places))
-        left, top, right, bottom = layer.window
-        limits = (left, top, left, top), (right, bottom, right, bottom)
-        boxes = np.asarray(np.clip(whole, *limits), dtype=np.float64)
+        start, end = end, end + len(layer.view.labels)
         covers = _covers(layers[number + 1 :], layer.window)
         if covers:
-            boxes, area = seen_of(boxes, uncovered(layer.window, covers))
-        else:
-            area = np.asarray(box_area(boxes), dtype=np.float64)
-        seen = boxes.astype(np.float32)
-        sides = seen[:, 2:] - seen[:, :2]
-        kept = np.all((sides > 0) & (sides >= min_side), axis=1)
-        kept &= area >= min_visible * box_area(whole)
-        kept_boxes.append(seen[kept])
-        kept_labels.append(layer.view.labels[kept])
-    if not kept_boxes:
-        return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
-    if len(kept_boxes) == 1:
-        return kept_boxes[0], kept_labels[0]
-    return np.concatenate(kept_boxes), np.concatenate(kept_labels)
+            pieces = uncovered(layer.window, covers)
+            boxes[start:end], areas[start:end] = seen_of(boxes[start:end], pieces)
+    seen = boxes.astype(np.float32)
+    sides = seen[:, 2:] - seen[:, :2]
+    shorter = np.minimum(sides[:, 0], sides[:, 1])
+    kept = shorter >= min_side if min_side > 0 else shorter > 0
+    if min_visible > 0:
+        kept &= areas >= min_visible * box_area(whole)
+    return seen[kept], labels[kept]
 
 
 def seen_of(

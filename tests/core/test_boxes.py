@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 import torchvision
 from hypothesis import given
@@ -55,3 +56,17 @@ def test_transformed_hull_holds_the_corners(boxes: np.ndarray, entries: list[flo
     moved = corners @ matrix[:, :2].T + matrix[:, 2]
     expected = np.concatenate([moved.min(1), moved.max(1)], axis=1) if len(boxes) else boxes
     np.testing.assert_allclose(core_boxes.transform_boxes(boxes, matrix), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shear", [0.0, 1e-30])
+def test_both_ways_to_transform_agree(shear: float) -> None:
+    """Mirrored, upside down, inverted: without shear there is a shorter way."""
+    boxes = np.array([[1.0, 2, 3, 5], [3, 5, 1, 2], [0, 0, 0, 0]])
+    across = np.array([[-2, shear, 10], [0, 3, 1]])
+    np.testing.assert_allclose(
+        core_boxes.transform_boxes(boxes, across), [[4, 7, 8, 16], [8, 16, 4, 7], [10, 1, 10, 1]]
+    )
+    upside_down = np.array([[1, shear, 0], [0, -1, 0]])
+    moved = core_boxes.transform_boxes(boxes[:1], upside_down)
+    np.testing.assert_allclose(moved, [[1, -5, 3, -2]])
+    assert core_boxes.transform_boxes(boxes.astype(np.float32), across).dtype == np.float32

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ from PIL import ImageOps
 
 from flyweight.core import image as core_image
 from flyweight.core.errors import InputError
+from flyweight.core.image_header import read_header
 
 
 def scene(height: int = 60, width: int = 90) -> np.ndarray:
@@ -45,6 +47,9 @@ def test_exif_rotation(tmp_path: Path, orientation: int) -> None:
     assert np.abs(read.astype(int) - pillow_rgb(path)).max() <= 4
     assert core_image.image_size_hw(path) == read.shape[:2]
     assert (read.shape[0] > read.shape[1]) == (orientation >= 5)
+    header = read_header(path.read_bytes())
+    assert header is not None
+    assert header.orientation == orientation
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "I;16", "P", "1", "LA"])
@@ -81,6 +86,78 @@ def test_large_jpeg_is_decoded_smaller(tmp_path: Path) -> None:
     expected = cv2.resize(big, (301, 201), interpolation=cv2.INTER_AREA)
     assert np.abs(small.astype(int) - expected).mean() < 2
     assert core_image.read_image_scaled(path, (500, 500))[0].shape == big.shape
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "min_size_hw", "reduction"),
+    [
+        ((480, 640), (100, 100), 2),
+        ((480, 640), (120, 160), 2),
+        ((480, 640), (121, 160), 1),
+        ((480, 640), (30, 40), 8),
+        ((480, 640), (1, 1), 8),
+        ((480, 640), (900, 900), 1),
+        ((800, 600), (100, 20), 4),
+    ],
+)
+def test_both_sides_stay_twice_what_is_needed(
+    size_hw: tuple[int, int], min_size_hw: tuple[int, int], reduction: int
+) -> None:
+    assert core_image.jpeg_reduction(size_hw, min_size_hw) == reduction
+
+
+def jpeg(mode: str = "RGB", size_wh: tuple[int, int] = (317, 203), **options: object) -> bytes:
+    """A JPEG of smooth noise by Pillow."""
+    noise = np.random.default_rng(0).integers(0, 256, (26, 40, 3), dtype=np.uint8)
+    picture = PillowImage.fromarray(cv2.resize(noise, size_wh)).convert(mode)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+PLAIN_JPEGS = {
+    "4:2:0": jpeg(subsampling="4:2:0"),
+    "4:2:2": jpeg(subsampling="4:2:2", quality=30),
+    "4:4:4": jpeg(subsampling="4:4:4", quality=95),
+    "progressive": jpeg(progressive=True),
+    "restart markers": jpeg(restart_marker_blocks=3),
+    "grey": jpeg("L"),
+    "CMYK": jpeg("CMYK"),
+    "RGB": jpeg(keep_rgb=True),
+    "smallest": jpeg(size_wh=(core_image.LEAST_SIDE, core_image.LEAST_SIDE + 1)),
+    "upright": jpeg(
+        exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01"
+        b"\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00"
+    ),
+}
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
+@pytest.mark.parametrize("kind", PLAIN_JPEGS)
+def test_the_faster_decoder_gives_the_pixels_of_opencv(kind: str, reduction: int) -> None:
+    pytest.importorskip("simplejpeg", reason="the optional JPEG decoder is not installed")
+    data = PLAIN_JPEGS[kind]
+    header = read_header(data)
+    assert header is not None
+    faster = core_image._decode_plain_jpeg(data, header, reduction)
+    assert faster is not None
+    assert faster.flags.writeable
+    np.testing.assert_array_equal(faster, core_image._decode(data, reduction, None))
+
+
+def test_what_is_unusual_is_left_to_opencv() -> None:
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    whole = jpeg(quality=95)
+    # An end marker where the pixels stop: OpenCV paints the rest, the other decoder refuses.
+    damaged = whole[:-2000] + b"\xff\xd9"
+    for data in (jpeg(exif=exif), jpeg(size_wh=(20, 300)), damaged):
+        header = read_header(data)
+        assert header is not None
+        assert core_image._decode_plain_jpeg(data, header, 1) is None
+        np.testing.assert_array_equal(
+            core_image.read_image(data), core_image._decode(data, 1, None)
+        )
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,10 @@ def test_a_crop_keeps_the_promises(
 def test_no_crop_exceeds_the_bound_of_its_iou(seed: int, height: int, width: int) -> None:
     boxes = random_boxes(seed, 8, (height, width))
     step = RandomIoUCrop(trials=400)
-    crops, _ = step._draw_crops((height, width), np.random.default_rng(seed))
-    highest = box_iou(crops.T, boxes).max(axis=0)
-    assert (highest <= step._iou_bounds(boxes, (height, width)) + 1e-9).all()
+    crops = list(step._draw_crops((height, width), np.random.default_rng(seed)))
+    highest = box_iou(np.array(crops, np.float64).reshape(-1, 4), boxes).max(axis=0, initial=0)
+    bounds = [step._iou_bound(box, (height, width)) for box in boxes.tolist()]
+    assert (highest <= np.array(bounds) + 1e-9).all()
 
 
 @settings(deadline=None)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image as PillowImage
 
+from flyweight.core.image import read_image
+from flyweight.core.preprocessing import resize_image
 from flyweight.transforms.geometry import mirroring, scaling, translation
-from flyweight.transforms.sampling import place, warp
+from flyweight.transforms.sampling import place, supersample, warp
 
 WINDOW = (0, 0, 64, 48)
 
@@ -116,6 +121,44 @@ def test_flip_and_whole_pixel_crop_are_exact(flip: bool) -> None:
     sampled = placement.sample(image)
     np.testing.assert_array_equal(sampled, part)
     assert not np.may_share_memory(sampled, image)
+
+
+@pytest.mark.parametrize("shrinks", [(2.3, 2.3), (3.1, 1.4), (1.0, 3.7), (3.9, 2.0)])
+def test_supersampling_is_as_close_to_pillow_as_averaging_over_areas(
+    shrinks: tuple[float, float], bccd_dir: Path
+) -> None:
+    """Pillow's bilinear filter, which torchvision's antialiased resize is, too, widens as the
+    picture shrinks."""
+    image = read_image(sorted((bccd_dir / "JPEGImages").glob("*.jpg"))[0])
+    size_hw = (round(image.shape[0] / shrinks[0]), round(image.shape[1] / shrinks[1]))
+    antialiased = PillowImage.fromarray(image).resize(
+        size_hw[::-1], PillowImage.Resampling.BILINEAR
+    )
+
+    def distance(resized: np.ndarray) -> float:
+        return float(np.sqrt(np.square(resized - np.asarray(antialiased, np.float64)).mean()))
+
+    plain = cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+    supersampled = supersample(image, size_hw)
+    assert supersampled.shape == (*size_hw, 3)
+    assert distance(supersampled) < 1.5 * distance(resize_image(image, size_hw))
+    assert distance(supersampled) < distance(plain)
+
+
+@pytest.mark.parametrize("shrink", [2.3, 2.7, 3.3, 3.9])
+def test_supersampling_fades_stripes_too_fine_for_the_output(shrink: float) -> None:
+    """Two pixels black, two white: bilinear sampling alone makes wide stripes of them."""
+    image = np.zeros((20, 400, 3), np.uint8)
+    image[:, ::4] = image[:, 1::4] = 254
+    size_hw = (20, round(400 / shrink))
+    plain = cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+    assert supersample(image, size_hw).std() < 0.75 * plain.std()
+
+
+@pytest.mark.parametrize("size_hw", [(60, 80), (30, 40), (14, 20), (90, 100)])
+def test_supersampling_leaves_the_rest_as_it_is(size_hw: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(supersample(image, size_hw), resize_image(image, size_hw))
 
 
 TURNED = st.builds(

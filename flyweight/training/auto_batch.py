@@ -59,7 +59,7 @@ def memory_need(detector: Detector) -> MemoryNeed:
 def saved_bytes(detector: Detector, images: int) -> int:
     """Bytes that the loss of a batch of so many images keeps for its gradient, weights aside."""
     height, width = detector.preprocessing.size_hw
-    device = next(detector.parameters()).device
+    device = detector.device
     batch = torch.zeros(images, height, width, 3, dtype=torch.uint8, device=device)
     box = torch.tensor([[[0.0, 0.0, width / 2, height / 2]]], device=device)
     targets = Targets(

@@ -21,7 +21,7 @@ EVALUATION_SHARE = 0.1
 # a run may be resumed with other values of these: they change its pace, not its weights
 FREE_TO_CHANGE = frozenset(
     {
-        "cache", "cache_gb", "device", "devices", "num_nodes", "strategy", "workers",
+        "cache", "cache_gb", "compile", "device", "devices", "num_nodes", "strategy", "workers",
         "save_minutes", "log_every", "loggers",
     }
 )  # fmt: skip
@@ -49,6 +49,8 @@ class Recipe:
         ema_decay: decay of the averaged weights; 0 turns averaging off.
         clip_norm: largest norm of the whole gradient; 0 turns clipping off.
         precision: "32-true" or "bf16-mixed".
+        compile: torch compiles the network, for a minute or two, and steps are faster then; for
+            long runs. Needs a C++ compiler.
         augmentation: a name of `flyweight.transforms.presets`: "ssd", "yolov4", "none" ...
         close_epochs: last epochs without mosaics, blends and erasing, on pictures as they are
             (Ge et al. 2021, YOLOX, section 2.1, takes 15 of 300).
@@ -99,6 +101,7 @@ class Recipe:
     ema_decay: float = 0.998
     clip_norm: float = 10.0
     precision: str = "32-true"
+    compile: bool = False
     augmentation: str = "ssd"
     close_epochs: int = 0
     balance: float = 0.0

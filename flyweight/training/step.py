@@ -83,6 +83,8 @@ class TrainingStep:
         self.drop_blocks = (
             attach_drop_block(detector, recipe.drop_block) if recipe.drop_block else []
         )
+        if recipe.compile:
+            detector.model.compile()
         self.scale = MultiScale(recipe.multi_scale, seed=recipe.seed)
         optimizer = make_optimizer(detector, recipe)
         self.schedule = make_schedule(optimizer, recipe, steps_per_epoch=steps_per_epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -70,6 +71,17 @@ def test_a_batch_in_parts_gives_the_same_weights(parts: int) -> None:
     losses, expected = (each(batch(), 2) for each in (pieces, whole))
     for name, loss in expected.items():
         torch.testing.assert_close(losses[name], loss, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_network_takes_the_same_steps() -> None:
+    plain, compiled = stepped(RECIPE), stepped(replace(RECIPE, compile=True))
+    for name, value in plain.detector.state_dict().items():
+        found = compiled.detector.state_dict()[name]
+        torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-5, msg=name)
+    assert compiled.ema.model.state_dict().keys() == plain.ema.model.state_dict().keys()
 
 
 def test_parts_are_nearly_equal_and_keep_their_boxes() -> None:

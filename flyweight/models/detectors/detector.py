@@ -19,6 +19,7 @@ from flyweight.core.manifest import Manifest, Thresholds
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.detectors.config import Config
 from flyweight.models.detectors.targets import Targets
+from flyweight.models.layers.pixel_scaling import PixelScaling
 
 # B images, H x W pixels of the input, A anchors, C classes
 
@@ -63,9 +64,6 @@ class Detector(nn.Module):
         lineage: licence of the code, pretrained weights, data, teacher.
     """
 
-    _scale: Tensor
-    _shift: Tensor
-
     def __init__(
         self,
         config: Config,
@@ -92,18 +90,12 @@ class Detector(nn.Module):
         self.preprocessing = preprocessing
         self.thresholds = thresholds if thresholds is not None else Thresholds()
         self.lineage = dict(lineage or {})
-        # (x / 255 - mean) / std as one multiplication and one addition.
-        mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1)
-        std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
-        self.register_buffer("_scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("_shift", -mean / std, persistent=False)
+        self.normalise = PixelScaling(preprocessing.mean, preprocessing.std)
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """Images `[B, H, W, 3]`, RGB 0 to 255, to the network's input `[B, 3, H, W]`.
-
-        uint8 or float. The permuted view of NHWC memory is channels-last: nothing is copied.
-        """
-        return images.permute(0, 3, 1, 2).float() * self._scale + self._shift
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What is exported: the network and the decoding.
@@ -144,7 +136,7 @@ class Detector(nn.Module):
         self._interpretations[size_hw] = found
         if len(self._interpretations) > SIZES_KEPT:
             self._interpretations.popitem(last=False)
-        objective, postprocess = found.to(self._scale.device)
+        objective, postprocess = found.to(self.device)
         return cast(Objective, objective), cast(Postprocess, postprocess)
 
     def at_size(self, size_hw: tuple[int, int]) -> Detector:
@@ -179,7 +171,7 @@ class Detector(nn.Module):
             return []
         preprocessing = self.preprocessing.for_images([image.shape[:2] for image in images])
         inputs, matrices = zip(*map(preprocessing.apply, images), strict=True)
-        batch = torch.from_numpy(np.stack(inputs)).to(self._scale.device)
+        batch = torch.from_numpy(np.stack(inputs)).to(self.device)
         training = self.training
         self.eval()
         try:

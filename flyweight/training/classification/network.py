@@ -20,6 +20,7 @@ from flyweight.models.backbones import build_classifier
 from flyweight.models.detectors.checkpoint import CLASSIFIER, load_manifest, save
 from flyweight.models.detectors.parts import IMAGENET_MEAN, IMAGENET_STD, make_norm
 from flyweight.models.detectors.zoo import CODE_LICENCE, checked_class_names, checked_size
+from flyweight.models.layers.pixel_scaling import PixelScaling
 from flyweight.models.pretrained import (
     PRETRAINED_NORM_EPS,
     load_pretrained_backbone,
@@ -73,9 +74,6 @@ class ImageClassifier(nn.Module):
         lineage: licence of the code, pretrained weights, data.
     """
 
-    _scale: Tensor
-    _shift: Tensor
-
     def __init__(
         self,
         config: ClassifierConfig,
@@ -96,16 +94,11 @@ class ImageClassifier(nn.Module):
         self.class_names = tuple(class_names)
         self.preprocessing = preprocessing
         self.lineage = dict(lineage or {})
-        # (x / 255 - mean) / std as one multiplication and one addition.
-        mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1)
-        std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
-        self.register_buffer("_scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("_shift", -mean / std, persistent=False)
+        self.normalise = PixelScaling(preprocessing.mean, preprocessing.std)
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 images `[B, H, W, 3]`, RGB, to logits `[B, K]`."""
-        scaled = images.permute(0, 3, 1, 2).float() * self._scale + self._shift
-        logits: Tensor = self.classifier(scaled)
+        logits: Tensor = self.classifier(self.normalise(images))
         return logits
 
     def manifest(self) -> Manifest:

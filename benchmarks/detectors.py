@@ -89,6 +89,12 @@ RUNS: dict[str, dict[str, Run]] = {
         "faster_rcnn_resnet50_fpn": Run(
             beat=0.15, epochs=30, size=160, width=0.5, options=NARROW_ROIS, settings=SMALL_BATCH
         ),
+        "retinanet_resnet101_fpn": Run(
+            beat=0.15, epochs=30, size=160, width=0.25, options=NORMED_TOWERS, settings=SMALL_BATCH
+        ),
+        "faster_rcnn_resnet101_fpn": Run(
+            beat=0.15, epochs=30, size=160, width=0.25, options=NARROW_ROIS, settings=SMALL_BATCH
+        ),
         "ssd300_vgg16": Run(
             beat=0.15, epochs=20, width=0.25, options=NORMED_VGG, settings=SMALL_BATCH
         ),

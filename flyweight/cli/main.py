@@ -15,7 +15,21 @@ from typing import Annotated, Any
 
 import typer
 
-from flyweight.cli import bench, convert, data, demo, eval, export, models, predict, pretrain, train
+from flyweight.cli import (
+    bench,
+    convert,
+    data,
+    demo,
+    design,
+    eval,
+    export,
+    models,
+    predict,
+    pretrain,
+    profile,
+    train,
+)
+from flyweight.cli.huge_pages import restart_with_huge_pages
 from flyweight.core.errors import FlyweightError, InputError
 
 EXIT_FAILED = 1
@@ -52,6 +66,8 @@ def _verb(function: Callable[..., None]) -> Callable[..., None]:
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "models": models.models,
+    "profile": profile.profile,
+    "design": design.design,
     "pretrain": pretrain.pretrain,
     "train": train.train,
     "eval": eval.evaluate,
@@ -60,6 +76,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "export": export.export,
     "bench": bench.bench,
 }
+TRAINING_VERBS = ("demo", "pretrain", "train")
 DATA_VERBS: dict[str, Callable[..., None]] = {
     "check": data.check,
     "stats": data.stats,
@@ -94,6 +111,8 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
+    if arguments is None:
+        restart_with_huge_pages(TRAINING_VERBS, sys.argv[1:])
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(given, standalone_mode=False, prog_name="flyweight")

@@ -25,7 +25,8 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 Model = Annotated[
     str | None,
     typer.Argument(
-        help="Name of a model (see: flyweight models), or a .safetensors file to go on from.",
+        help="Name of a model (see: flyweight models), a preset file (.yaml), or a .safetensors "
+        "file to go on from.",
         metavar="NAME|FILE",
         show_default=False,
     ),

@@ -97,7 +97,7 @@ def line_chart(
             )  # fmt: skip
         if len(lines) > 1:
             axes.legend(fontsize=9, handlelength=1.4, ncols=1 + (len(lines) > 5))
-        return _as_svg(figure, title)
+        return as_svg(figure, title)
 
 
 def _label(name: str) -> str:
@@ -109,7 +109,8 @@ def _colours(count: int) -> list[str]:
     return [PALETTE[index % len(PALETTE)] for index in range(count)]
 
 
-def _as_svg(figure: Any, title: str) -> str:
+def as_svg(figure: Any, title: str) -> str:
+    """A matplotlib figure as an `<svg>` element; give the figure within `rc_context(STYLE)`."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     svg = buffer.getvalue()

@@ -18,6 +18,7 @@ from flyweight.data.statistics import channel_statistics
 from flyweight.models.detectors import checkpoint, zoo
 from flyweight.models.detectors.classes import replace_classes
 from flyweight.models.detectors.families import FAMILIES
+from flyweight.models.detectors.preset_file import is_preset_file, read_preset
 from flyweight.models.detectors.presets.ssd import as_box_sizes
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class ModelChoice:
     """Which detector to train, apart from the classes, which the data gives.
 
     Attributes:
-        model: a name of the zoo, or a checkpoint to go on from.
+        model: a name of the zoo, a preset file, or a checkpoint to go on from.
         size: side of the input in pixels; None for the model's own.
         width: channel multiplier; None for the model's own.
         pretrained: "imagenet", "none" or a file of weights, for the backbone; None is "none".
@@ -75,7 +76,23 @@ class ModelChoice:
     @property
     def is_file(self) -> bool:
         """Whether the model is a checkpoint rather than a name."""
-        return Path(self.model).suffix == ".safetensors" or Path(self.model).is_file()
+        path = Path(self.model)
+        return path.suffix == ".safetensors" or (path.is_file() and not is_preset_file(path))
+
+    def spelled_out(self) -> ModelChoice:
+        """The same choice without its preset file: what is given beside the file goes first."""
+        if not is_preset_file(self.model):
+            return self
+        preset = read_preset(self.model)
+        fields = dict(preset.fields)
+        size, width = fields.pop("size_hw", None), fields.pop("width", None)
+        return replace(
+            self,
+            model=preset.model,
+            size=size if self.size is None else self.size,
+            width=width if self.width is None else self.width,
+            options={**fields, **self.options},
+        )
 
 
 def make_detector(

@@ -111,8 +111,8 @@ def train_on_folder(
     with the run that the same launch began, without being told to.
 
     Args:
-        model: a name of the zoo, or a checkpoint to go on from, whose class head is replaced
-            where the data has other classes.
+        model: a name of the zoo, a preset file, or a checkpoint to go on from, whose class head
+            is replaced where the data has other classes.
         size: side of the input in pixels; the model's own by default.
         width: channel multiplier; the model's own by default.
         pretrained: "imagenet", "none" or a file of weights, for the backbone.
@@ -143,7 +143,7 @@ def train_on_folder(
         anchors=anchors,
         normalise=normalise,
         options=options or {},
-    )
+    ).spelled_out()
     if recipe is not None and not resume:
         choice, settings = _by_name(recipe, choice, settings)
     notes: list[str] = []

@@ -20,6 +20,12 @@ from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.families import FAMILIES
 from flyweight.models.detectors.family import Family
 from flyweight.models.detectors.parts import IMAGENET_MEAN, IMAGENET_STD
+from flyweight.models.detectors.preset_file import (
+    NOT_IN_A_FILE,
+    Preset,
+    is_preset_file,
+    read_preset,
+)
 from flyweight.models.detectors.presets import faster_rcnn, retinanet, ssd, yolo
 from flyweight.models.detectors.presets.ssd import as_box_sizes
 from flyweight.models.pretrained import (
@@ -107,7 +113,7 @@ def build(
     """A detector of the zoo, ready to be trained.
 
     Args:
-        name: a key of ZOO.
+        name: a key of ZOO, or a preset file.
         classes: names, in the order of the labels.
         size: of the input, pixels: a side, or height and width; the preset's if None.
         width: multiplier of the channels; the preset's if None.
@@ -123,6 +129,9 @@ def build(
     Raises:
         InputError: an unknown name or field, or a value that cannot be.
     """
+    if is_preset_file(name):
+        written = read_preset(name)
+        name, changes = written.model, {**written.fields, **changes}
     preset, names = _preset(name), checked_class_names(classes)
     source = os.fspath(pretrained)
     if size is not None:
@@ -162,8 +171,23 @@ def build(
 
 
 def family_of(name: str) -> Family:
-    """The family of detectors that a name of the zoo belongs to."""
+    """The family of detectors that a name of the zoo, or a preset file, belongs to."""
+    if is_preset_file(name):
+        name = read_preset(name).model
     return FAMILIES[_preset(name)(num_classes=1).family]
+
+
+def preset_of(config: Config) -> Preset:
+    """The preset that `build` makes `config` from: what `write_preset` writes."""
+    published: Any = _preset(config.name)(num_classes=config.num_classes)
+    needs = _needs_from_scratch(replace(published, backbone=config.backbone))
+    plain = replace(published, **needs)
+    fields = {
+        field: getattr(config, field)
+        for field in config.__dataclass_fields__
+        if field not in NOT_IN_A_FILE and getattr(config, field) != getattr(plain, field)
+    }
+    return Preset(config.name, fields)
 
 
 def _starting_point(config: Config, source: str) -> tuple[dict[str, Any], Preprocessing | None]:

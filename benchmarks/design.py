@@ -1,0 +1,221 @@
+"""Whether `flyweight design` keeps its word: predicted against measured, capacity against AP.
+
+    python benchmarks/design.py design WORK --data ../shared/data/bccd --device-model FILE
+    python benchmarks/design.py measure WORK [--seconds 60]
+    python benchmarks/design.py train WORK --data ../shared/data/bccd [--epochs 100] [--seeds 0]
+    python benchmarks/design.py report WORK
+
+`design` searches for a budget on the device and runtime of a calibration and exports the best
+five; `measure` times them in turns as `flyweight bench` does, and can be called as often as the
+machine is free; `train` trains three of them, of the most, middle and least capacity, all from
+random weights, and does not repeat a run that is finished; `report` writes `results/design.json`.
+WORK keeps the files in between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+import torch
+from machine import write_result
+
+from flyweight.data.formats import open_dataset
+from flyweight.export.onnx import export_onnx
+from flyweight.models.detectors import build
+from flyweight.profiling.design.budget import parse_budget
+from flyweight.profiling.design.design import design, save_presets
+from flyweight.profiling.design.design_report import design_report
+from flyweight.profiling.device_model import DeviceModel
+from flyweight.profiling.stopwatch import time_in_turns
+from flyweight.reports.page import write_report
+from flyweight.runtime.load import open_session
+from flyweight.training.run import train_on_folder
+
+ROUNDS = 15
+FOUND = "found.json"
+
+
+def main() -> None:
+    """One step."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("step", choices=("design", "measure", "train", "report"))
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--device-model", type=Path)
+    parser.add_argument("--budget", default="8 ms")
+    parser.add_argument("--head", default="ssdlite")
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    options = parser.parse_args()
+    if options.step in ("design", "train") and options.data is None:
+        parser.error("--data is missing")
+    if options.step == "design":
+        if options.device_model is None:
+            parser.error("--device-model is missing")
+        search(options)
+    elif options.step == "measure":
+        measure(options.work, options.seconds)
+    elif options.step == "train":
+        for row in chosen(found_in(options.work)["recommended"]):
+            for seed in options.seeds:
+                print(train_once(options.work, row, options.data, options.epochs, seed))
+    else:
+        result = report(options.work)
+        print(json.dumps(result, indent=2))
+        print(write_result("design", result))
+
+
+def search(options: argparse.Namespace) -> None:
+    """Design, write presets and page, and export what is recommended."""
+    model = DeviceModel.load(options.device_model)
+    dataset = open_dataset(options.data, "train")
+    started = time.perf_counter()
+    found = design(
+        dataset,
+        parse_budget(options.budget),
+        head=options.head,
+        latency=model,
+        trials=options.trials,
+    )
+    seconds = time.perf_counter() - started
+    presets = save_presets(found, options.work)
+    write_report(
+        design_report(found, presets, data=options.data.name), options.work / "design.html"
+    )
+    rows = []
+    for path, each in zip(presets, found.recommended, strict=True):
+        torch.manual_seed(0)
+        detector = build(str(path), classes=dataset.class_names).eval()
+        export_onnx(detector, path.with_suffix(".onnx"))
+        rows.append(
+            {
+                "preset": path.name,
+                "candidate": asdict(each.candidate),
+                "predicted_ms": each.price.milliseconds,
+                "mmacs": each.price.macs / 1e6,
+                "params": each.price.params,
+                "capacity": each.capacity.value,
+            }
+        )
+        print(rows[-1])
+    content = {
+        "budget": options.budget,
+        "head": options.head,
+        "data": options.data.name,
+        "runtime": model.runtime,
+        "threads": model.threads,
+        "trials": len(found.tried),
+        "search_seconds": round(seconds),
+        "recommended": rows,
+    }
+    (options.work / FOUND).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def found_in(work: Path) -> dict[str, Any]:
+    """What `search` left."""
+    content: dict[str, Any] = json.loads((work / FOUND).read_text())
+    return content
+
+
+def measure(work: Path, seconds: float) -> None:
+    """Time all recommended in turns and add what was not disturbed to what is known."""
+    found, kept = found_in(work), work / "measured.json"
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    calls = {}
+    for row in found["recommended"]:
+        path = (work / row["preset"]).with_suffix(".onnx")
+        session = open_session(path, threads=found["threads"], runtime=found["runtime"])
+        noise = np.random.default_rng(0).integers(0, 256, (1, *session.size_hw, 3), dtype=np.uint8)
+        calls[row["preset"]] = lambda session=session, noise=noise: session.run(noise)
+    for name, timing in time_in_turns(calls, rounds=ROUNDS, seconds=seconds).items():
+        print(f"{name:34} {timing}")
+        if not timing.disturbed:
+            known.setdefault(name, []).append(timing.milliseconds)
+    kept.write_text(json.dumps(known))
+
+
+def chosen(recommended: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of the most, middle and least capacity."""
+    ordered = sorted(recommended, key=lambda row: -row["capacity"])
+    return [ordered[0], ordered[len(ordered) // 2], ordered[-1]]
+
+
+def train_once(
+    work: Path, row: dict[str, Any], data: Path, epochs: int, seed: int
+) -> dict[str, Any]:
+    """The figures of one training, from its file where it is finished."""
+    name = f"{Path(row['preset']).stem}-{seed}"
+    finished = work / f"{name}.json"
+    if finished.is_file():
+        return dict(json.loads(finished.read_text()))
+    run = work / "runs" / name
+    trained = train_on_folder(
+        work / row["preset"],
+        data,
+        run,
+        resume=(run / "resume.pt").is_file(),
+        pretrained="none",
+        epochs=epochs,
+        seed=seed,
+        note=print,
+    )
+    result = {
+        "preset": row["preset"],
+        "capacity": row["capacity"],
+        "seed": seed,
+        "epochs": epochs,
+        "val": trained.metrics,
+        "test": trained.test_metrics,
+    }
+    finished.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def report(work: Path) -> dict[str, Any]:
+    """Predicted against measured, and AP in the order of capacity."""
+    found = found_in(work)
+    kept = work / "measured.json"
+    measured = json.loads(kept.read_text()) if kept.exists() else {}
+    errors = []
+    for row in found["recommended"]:
+        times = measured.get(row["preset"])
+        if times:
+            row["measured_ms"] = round(median(times), 3)
+            row["visits_ms"] = [round(each, 3) for each in times]
+            row["error"] = round(row["predicted_ms"] / row["measured_ms"] - 1, 3)
+            errors.append(abs(row["error"]))
+    trained = []
+    for row in chosen(found["recommended"]):
+        files = sorted(work.glob(f"{Path(row['preset']).stem}-[0-9]*.json"))
+        runs = [json.loads(file.read_text()) for file in files]
+        if runs:
+            test = {name: fmean(run["test"][name] for run in runs) for name in ("AP", "AP50")}
+            trained.append(
+                {
+                    "preset": row["preset"],
+                    "capacity": row["capacity"],
+                    "seeds": len(runs),
+                    "epochs": runs[0]["epochs"],
+                    "test": test,
+                }
+            )
+    scores = [row["test"]["AP"] for row in trained]
+    return {
+        **found,
+        "median_absolute_error": median(errors) if errors else None,
+        "trained": trained,
+        "order_holds": scores == sorted(scores, reverse=True) if len(scores) > 1 else None,
+    }
+
+
+if __name__ == "__main__":
+    main()

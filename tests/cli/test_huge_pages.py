@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flyweight.cli import huge_pages
-from flyweight.cli.huge_pages import restart_with_huge_pages, wanted, with_huge_pages
+from flyweight.cli.huge_pages import HUGE_PAGES, restart_with_huge_pages, wanted, with_huge_pages
 
 POLICIES = {"always": False, "madvise": True, "never": False}
 SHOW = (
@@ -47,8 +47,8 @@ def test_only_where_glibc_knows_it(
 
 
 def test_other_settings_are_kept() -> None:
-    assert with_huge_pages("") == "glibc.malloc.hugetlb=1"
-    assert with_huge_pages("glibc.malloc.check=1") == "glibc.malloc.check=1:glibc.malloc.hugetlb=1"
+    assert with_huge_pages("") == HUGE_PAGES
+    assert with_huge_pages("glibc.malloc.check=1") == f"glibc.malloc.check=1:{HUGE_PAGES}"
 
 
 def test_other_verbs_are_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,4 +65,4 @@ def test_the_command_is_started_again_once_with_its_arguments() -> None:
         [sys.executable, "-c", SHOW, "train", "a b", "--epochs"],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert run.stdout == "glibc.malloc.hugetlb=1 ['train', 'a b', '--epochs']\n"
+    assert run.stdout == f"{HUGE_PAGES} ['train', 'a b', '--epochs']\n"

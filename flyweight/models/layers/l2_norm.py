@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+# as in `functional.normalize`, where all channels are 0
+EPS = 1e-12
 
 
 class L2Norm(nn.Module):
@@ -23,4 +25,6 @@ class L2Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        return self.scale.view(1, -1, 1, 1) * functional.normalize(x, dim=1)
+        # `functional.normalize` exports as one operator more
+        length = x.norm(dim=1, keepdim=True).clamp_min(EPS)
+        return self.scale.view(1, -1, 1, 1) * (x / length)

@@ -155,8 +155,9 @@ def training_step(result: dict[str, Any]) -> Lines:
     """Images a second of the loop."""
     setting = result["settings"]
     lines = [
-        f"**Training step**: `ssdlite320_mobilenet_v3_large`, batch {setting['batch']}, "
-        f"{setting['threads']} threads, in turns (`benchmarks/training_step.py`):",
+        f"**Training step** at 320×320, batch {setting['batch']}, {setting['threads']} threads, in "
+        "turns: `ssdlite320_mobilenet_v3_large` beside torchvision's; *default* is "
+        "`ssdlite320_mobilenet_v2` from ImageNet (`benchmarks/training_step.py`):",
         "",
         "| | images/s | ratio |",
         "|---|---|---|",

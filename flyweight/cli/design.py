@@ -140,22 +140,27 @@ def _content(found: Design, presets: list[Path], page: Path) -> dict[str, Any]:
 
 
 def _render(console: Console, content: dict[str, Any]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(
         title="detectors that fit",
         caption="capacity is a proxy, no accuracy: train two or three of different backbones",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
-    table.add_column("preset", style="bold")
-    for column in ("input", "width", "levels", "price", "MMACs", "M params", "capacity"):
-        table.add_column(column, justify="right")
+    # a name that is cut off cannot be given to `train`
+    table.add_column("preset", style="bold", no_wrap=True)
+    timed = any(row["milliseconds"] is not None for row in content["recommended"])
+    columns = ("input", "width", "ms" if timed else "levels", "MMACs", "M params", "capacity")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     for row in content["recommended"]:
         table.add_row(
             Path(row["preset"]).name,
             str(row["size"]),
             f"{row['width']:g}",
-            str(row["levels"]),
-            row["shown"],
+            f"{row['milliseconds']:.1f}" if timed else str(row["levels"]),
             f"{row['macs'] / 1e6:,.0f}",
             f"{row['params'] / 1e6:.2f}",
             f"{row['capacity']:.3f}",

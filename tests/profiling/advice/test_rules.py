@@ -97,7 +97,9 @@ def made(draw: Draw) -> NetworkCost:
     return network.cost()
 
 
-@pytest.mark.parametrize(("rule", "draw", "layers"), BROKEN, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(
+    ("rule", "draw", "layers"), BROKEN, ids=lambda each: getattr(each, "__name__", "")
+)
 def test_a_broken_rule_names_its_layers(rule: Rule, draw: Draw, layers: set[str]) -> None:
     (advice,) = rule(Context(made(draw), latency=BytesTakeTime()))
     assert set(advice.layers) == layers

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from flyweight.core.errors import InputError
-from flyweight.profiling.probe_runs import onnxruntime_options
 from flyweight.profiling.stopwatch import time_in_turns
+from flyweight.runtime.onnxruntime_session import session_options
 from flyweight.runtime.session import checked_threads
 
 # The largest is ten milliseconds of a core or two; what has no fast kernel takes a smaller one.
@@ -141,7 +141,7 @@ def _integer_product(side: int, threads: int) -> Callable[[], object]:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), onnxruntime_options(threads), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"]
     )
     feed = {"a": random.integers(0, 256, square, dtype=np.uint8)}
     return lambda: session.run(None, feed)

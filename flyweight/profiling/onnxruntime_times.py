@@ -19,8 +19,9 @@ from flyweight.profiling.layer_times import (
     median_layers,
     name_layers,
 )
-from flyweight.profiling.probe_runs import onnxruntime_options, sample_input
+from flyweight.profiling.probe_runs import sample_input
 from flyweight.profiling.stopwatch import WARMUP_RUNS, time_in_turns
+from flyweight.runtime.onnxruntime_session import session_options
 from flyweight.runtime.session import cannot_open, check_exists, checked_threads
 
 KERNEL_SUFFIX = "_kernel_time"
@@ -42,10 +43,10 @@ def time_layers(path: Path, *, threads: int | None = None, repeats: int = 15) ->
     try:
         layers = _layers_of(onnx.load(path))
         plain = onnxruntime.InferenceSession(
-            str(path), onnxruntime_options(threads), providers=["CPUExecutionProvider"]
+            str(path), session_options(threads), providers=["CPUExecutionProvider"]
         )
         with tempfile.TemporaryDirectory(prefix="flyweight-profile-") as folder:
-            options = onnxruntime_options(threads)
+            options = session_options(threads)
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
             watched = onnxruntime.InferenceSession(

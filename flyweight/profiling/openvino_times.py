@@ -14,12 +14,14 @@ from flyweight.profiling.layer_times import (
     median_layers,
     name_layers,
 )
-from flyweight.profiling.probe_runs import openvino_settings, sample_input
+from flyweight.profiling.probe_runs import sample_input
 from flyweight.profiling.stopwatch import PAUSE_S, time_in_turns
 from flyweight.runtime.session import cannot_open, check_exists, checked_threads
 
 try:
     import openvino
+
+    from flyweight.runtime.openvino_session import compile_settings
 except ImportError as error:
     raise InputError("OpenVINO is not installed", fix="pip install openvino") from error
 
@@ -38,7 +40,7 @@ def time_layers(path: Path, *, threads: int | None = None, repeats: int = 15) ->
     try:
         model = core.read_model(str(path))
         layers = _layers_of(model)
-        settings = openvino_settings(threads)
+        settings = compile_settings(threads)
         plain = core.compile_model(model, "CPU", settings).create_infer_request()
         watched = core.compile_model(
             model, "CPU", settings | {"PERF_COUNT": True}

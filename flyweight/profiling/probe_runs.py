@@ -12,7 +12,6 @@ from flyweight.core.errors import InputError
 from flyweight.profiling.operation import NetworkCost
 
 RUNTIMES = ("torch", "onnxruntime", "openvino")
-ERRORS_ONLY = 3
 
 
 def open_probe(cost: NetworkCost, *, runtime: str, threads: int) -> Callable[[], object]:
@@ -32,9 +31,10 @@ def _open_onnxruntime(cost: NetworkCost, threads: int) -> Callable[[], object]:
     import onnxruntime
 
     from flyweight.profiling.probe_onnx import to_onnx
+    from flyweight.runtime.onnxruntime_session import session_options
 
     session = onnxruntime.InferenceSession(
-        to_onnx(cost), onnxruntime_options(threads), providers=["CPUExecutionProvider"]
+        to_onnx(cost), session_options(threads), providers=["CPUExecutionProvider"]
     )
     [taken] = session.get_inputs()
     feed = {taken.name: sample_input(tuple(taken.shape), taken.type == "tensor(uint8)")}
@@ -45,10 +45,11 @@ def _open_openvino(cost: NetworkCost, threads: int) -> Callable[[], object]:
     import openvino
 
     from flyweight.profiling.probe_onnx import to_onnx
+    from flyweight.runtime.openvino_session import compile_settings
 
     core = openvino.Core()
     model = core.read_model(to_onnx(cost))
-    compiled = core.compile_model(model, "CPU", openvino_settings(threads))
+    compiled = core.compile_model(model, "CPU", compile_settings(threads))
     request = compiled.create_infer_request()
     shape = tuple(compiled.inputs[0].shape)
     sample = sample_input(shape, compiled.inputs[0].get_element_type() == openvino.Type.u8)
@@ -61,21 +62,3 @@ def sample_input(shape: tuple[int, ...], picture: bool) -> npt.NDArray[Any]:
     if picture:
         return random.integers(0, 256, shape, dtype=np.uint8)
     return random.standard_normal(shape, dtype=np.float32)
-
-
-def onnxruntime_options(threads: int) -> Any:
-    """As `flyweight.runtime.onnxruntime_session` sets them."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = ERRORS_ONLY
-    return options
-
-
-def openvino_settings(threads: int) -> dict[str, Any]:
-    """As `flyweight.runtime.openvino_session` sets them."""
-    return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}

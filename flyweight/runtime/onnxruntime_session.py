@@ -21,6 +21,18 @@ from flyweight.runtime.session import (
 ERRORS_ONLY = 3
 
 
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """How a network is run here, by the predictor and by all that times one."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # The graph is a chain: running two operators at once would only take threads from one.
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = ERRORS_ONLY
+    return options
+
+
 class OnnxRuntimeSession:
     """See `flyweight.runtime.session.Session`.
 
@@ -36,13 +48,7 @@ class OnnxRuntimeSession:
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         check_exists(path)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = checked_threads(threads)
-        # The graph is a chain: running two operators at once would only take threads from one.
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = ERRORS_ONLY
+        options = session_options(checked_threads(threads))
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]

@@ -26,6 +26,11 @@ except ImportError as error:
     ) from error
 
 
+def compile_settings(threads: int) -> dict[str, Any]:
+    """How a network is run here, by the predictor and by all that times one."""
+    return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+
+
 class OpenVinoSession:
     """See `flyweight.runtime.session.Session`.
 
@@ -53,11 +58,7 @@ class OpenVinoSession:
         shape = model.inputs[0].get_partial_shape()
         self.batch: int | None = shape[0].get_length() if shape[0].is_static else None
         self.size_hw = (shape[1].get_length(), shape[2].get_length())
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": checked_threads(threads),
-            "NUM_STREAMS": 1,
-        }
+        settings = compile_settings(checked_threads(threads))
         try:
             compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:

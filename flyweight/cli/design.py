@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flyweight.cli.options import Data, Debug, Json
+from flyweight.cli.options import Data, Debug, DeviceModelFile, Json
 from flyweight.cli.output import note, progress_bar, result
 
 if TYPE_CHECKING:
@@ -28,14 +28,6 @@ BudgetText = Annotated[
 ]
 Head = Annotated[
     str, typer.Option(help="Kind of detector.", metavar="ssdlite|ssd|retinanet|yolov3|yolov4")
-]
-DeviceModelFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--device-model",
-        help="What predicts milliseconds (from: flyweight profile --calibrate).",
-        metavar="FILE",
-    ),
 ]
 TargetRuntime = Annotated[
     str | None,

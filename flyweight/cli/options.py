@@ -21,3 +21,11 @@ Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads of the network. (default: all cores)")
 ]
 Device = Annotated[str, typer.Option(help="Of a checkpoint: cpu, cuda, cuda:1 or mps.")]
+DeviceModelFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--device-model",
+        help="Predict milliseconds by this (from: flyweight profile --calibrate).",
+        metavar="FILE",
+    ),
+]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flyweight.cli.options import Debug, Device, Json, Threads
+from flyweight.cli.options import Debug, Device, DeviceModelFile, Json, Threads
 from flyweight.cli.output import note, result
 from flyweight.cli.profile_advice import context_for
 from flyweight.cli.profile_findings import Findings
@@ -67,12 +67,6 @@ Measure = Annotated[
     typer.Option(
         help="Also time each layer on this machine, and find its limits: a roofline.",
         metavar="torch|onnxruntime|openvino",
-    ),
-]
-DeviceModelFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--device-model", help="Predict milliseconds by what --calibrate wrote.", metavar="FILE"
     ),
 ]
 Advise = Annotated[

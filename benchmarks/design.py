@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--device-model", type=Path)
     parser.add_argument("--budget", default="8 ms")
     parser.add_argument("--head", default="ssdlite")
-    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def search(options: argparse.Namespace) -> None:
-    """Design, write presets and page, and export what is recommended."""
+    """Design, write presets, page and what was found, and export what is recommended."""
     model = DeviceModel.load(options.device_model)
     dataset = open_dataset(options.data, "train")
     started = time.perf_counter()
@@ -91,22 +91,17 @@ def search(options: argparse.Namespace) -> None:
     write_report(
         design_report(found, presets, data=options.data.name), options.work / "design.html"
     )
-    rows = []
-    for path, each in zip(presets, found.recommended, strict=True):
-        torch.manual_seed(0)
-        detector = build(str(path), classes=dataset.class_names).eval()
-        export_onnx(detector, path.with_suffix(".onnx"))
-        rows.append(
-            {
-                "preset": path.name,
-                "candidate": asdict(each.candidate),
-                "predicted_ms": each.price.milliseconds,
-                "mmacs": each.price.macs / 1e6,
-                "params": each.price.params,
-                "capacity": each.capacity.value,
-            }
-        )
-        print(rows[-1])
+    rows = [
+        {
+            "preset": path.name,
+            "candidate": asdict(each.candidate),
+            "predicted_ms": each.price.milliseconds,
+            "mmacs": each.price.macs / 1e6,
+            "params": each.price.params,
+            "capacity": each.capacity.value,
+        }
+        for path, each in zip(presets, found.recommended, strict=True)
+    ]
     content = {
         "budget": options.budget,
         "head": options.head,
@@ -118,6 +113,16 @@ def search(options: argparse.Namespace) -> None:
         "recommended": rows,
     }
     (options.work / FOUND).write_text(json.dumps(content, indent=1) + "\n")
+    for row in rows:
+        print(row)
+    export_presets(presets, dataset.class_names)
+
+
+def export_presets(presets: list[Path], classes: tuple[str, ...]) -> None:
+    """The networks with random weights, which take as long as trained ones."""
+    for path in presets:
+        torch.manual_seed(0)
+        export_onnx(build(str(path), classes=classes).eval(), path.with_suffix(".onnx"))
 
 
 def found_in(work: Path) -> dict[str, Any]:

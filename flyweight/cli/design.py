@@ -48,7 +48,7 @@ def design(
     device_model: DeviceModelFile = None,
     runtime: TargetRuntime = None,
     out: Out = Path("design"),
-    trials: Trials = 200,
+    trials: Trials = 300,
     count: Count = 5,
     seed: Seed = 0,
     json: Json = False,

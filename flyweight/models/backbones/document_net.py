@@ -38,7 +38,8 @@ class DocumentNet(Backbone):
     section 2), which SNet of ThunderNet (https://arxiv.org/abs/1903.11752) is built on, and goes
     further because the task is simple:
     - a dense 3×3 of dilation 2 first: the field of a 5×5 for the price of a 3×3, where maps are
-      largest;
+      largest. With its stride of 2 it reads every second row and column only; `stem_dilation` 1
+      reads all, at the same price (docs/experiments.md);
     - all else depthwise separable, two blocks a stride: the second has as many channels in as
       out, which costs the least memory access;
     - 5×5 depthwise from stride 16 on: the field of C5 (329 pixels) covers a 224×224 image whole;
@@ -57,14 +58,17 @@ class DocumentNet(Backbone):
         self,
         *,
         width: float = 1.0,
+        stem_dilation: int = 2,
         norm: NormFactory | None = document_norm,
         outputs: str | Sequence[str] = "stages",
     ) -> None:
         super().__init__()
-        self.architecture = {"width": width}
+        self.architecture = {"width": width, "stem_dilation": stem_dilation}
         channels = make_divisible(_STEM_CHANNELS * width)
         plan = Plan()
-        stem = ConvNormAct(3, channels, stride=2, dilation=2, norm=norm, act=relu)
+        stem = ConvNormAct(
+            3, channels, stride=2, dilation=stem_dilation, norm=norm, act=relu
+        )
         plan.add("stem", stem, channels=channels, stride=2)
         for base, kernel_size in _STAGES:
             out_channels = make_divisible(base * width)
@@ -108,8 +112,11 @@ def document_net_classifier(
     *,
     num_classes: int = 1000,
     width: float = 1.0,
+    stem_dilation: int = 2,
     norm: NormFactory | None = document_norm,
 ) -> Classifier:
     """For pretraining: a linear layer over the mean of C5."""
-    backbone = DocumentNet(width=width, norm=norm, outputs="classifier")
+    backbone = DocumentNet(
+        width=width, stem_dilation=stem_dilation, norm=norm, outputs="classifier"
+    )
     return Classifier(backbone, num_classes=num_classes, dropout=0.0)

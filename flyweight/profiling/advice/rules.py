@@ -23,6 +23,7 @@ from flyweight.profiling.advice.kernels import (
 from flyweight.profiling.advice.multiples_of_8 import multiples_of_8
 from flyweight.profiling.advice.normalisation import norms_that_fold, small_batches
 from flyweight.profiling.advice.receptive_field import receptive_field
+from flyweight.profiling.advice.skipped_pixels import skipped_pixels
 from flyweight.profiling.advice.strides import last_map, stride_schedule
 
 Rule = Callable[[Context], list[Advice]]
@@ -37,6 +38,7 @@ RULES: tuple[Rule, ...] = (
     fragmentation,
     elementwise,
     first_layer,
+    skipped_pixels,
     separable_convolutions,
     pointwise_head,
     factorised_kernels,

@@ -53,7 +53,7 @@ def design(
     *,
     head: str = "ssdlite",
     latency: LatencyModel | None = None,
-    trials: int = 200,
+    trials: int = 300,
     count: int = 5,
     seed: int = 0,
     space: Space | None = None,
@@ -80,7 +80,13 @@ def design(
         chosen, budget, num_classes=len(dataset.class_names), object_sides=sides, latency=latency
     )
     tried = search(
-        chosen, evaluate, limit=budget.limit, trials=trials, seed=seed, progress=progress
+        chosen,
+        evaluate,
+        limit=budget.limit,
+        trials=trials,
+        count=count,
+        seed=seed,
+        progress=progress,
     )
     best = recommended(tried, budget.limit, count=count)
     if not best:

@@ -1,9 +1,9 @@
-"""The search: regularised evolution under many limits, then the neighbours of the best."""
+"""The search: regularised evolution under many limits, then a climb with each good backbone."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,8 @@ from flyweight.profiling.design.space import Candidate, Space
 # Real et al. 2019, https://arxiv.org/abs/1802.01548, section 3: the oldest dies, and the best of a
 # sample has a child. There 100 and 25 of thousands of trials; here of hundreds.
 POPULATION, TOURNAMENT = 24, 6
-# Of the trials, the random ones to start with, and those that may be spent on neighbours.
-START_SHARE, POLISH_SHARE = 0.25, 0.3
+# Of the trials, the random ones to start with, and those that are spent on climbing.
+START_SHARE, CLIMB_SHARE = 0.25, 0.5
 # Parents are chosen under a limit between this share of the budget and all of it, so that the front
 # is found over its length.
 LOWEST_LIMIT = 0.25
@@ -77,7 +77,8 @@ def search(
     evaluate: Evaluate,
     *,
     limit: float,
-    trials: int = 200,
+    trials: int = 300,
+    count: int = 5,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Designed]:
@@ -86,6 +87,7 @@ def search(
     Args:
         limit: the budget, in the unit of `Designed.spent`.
         trials: candidates to evaluate, at most.
+        count: backbones that are worth a climb, each from the best of it.
         seed: the same one gives the same candidates.
         progress: is told how many trials are done, of how many.
     """
@@ -98,9 +100,9 @@ def search(
     rng = np.random.default_rng(seed)
     tried = _Trials(space, evaluate, limit=limit, most=trials)
     population: deque[Designed] = deque(maxlen=POPULATION)
-    polish = int(POLISH_SHARE * trials)
+    climb = int(CLIMB_SHARE * trials)
     idle = 0
-    while tried.left > polish and idle < PATIENCE:
+    while tried.left > climb and idle < PATIENCE:
         before = tried.left
         starting = len(tried.known) < START_SHARE * trials or not population
         candidate = space.sample(rng) if starting else _child(space, population, limit, rng)
@@ -109,7 +111,7 @@ def search(
             population.append(designed)
         idle = 0 if tried.left < before else idle + 1
         progress(len(tried.known), trials)
-    _climb(space, tried, progress)
+    _climb(space, tried, count, progress)
     return tried.found()
 
 
@@ -127,17 +129,28 @@ def _child(
     return options[rng.integers(len(options))]
 
 
-def _climb(space: Space, tried: _Trials, progress: Callable[[int, int], None]) -> None:
-    """From the best one within the budget to its best neighbour, until there is none better."""
-    best = best_within(tried.found(), tried.limit)
-    while best is not None and tried.left:
-        for candidate in space.neighbours(best.candidate):
-            tried(candidate)
-        progress(len(tried.known), tried.most)
-        better = best_within(tried.found(), tried.limit)
-        if better is best:
-            return
-        best = better
+def _climb(space: Space, tried: _Trials, count: int, progress: Callable[[int, int], None]) -> None:
+    """From the best of each of the best backbones to the first better neighbour, while there is
+    one; no backbone may take more than its share of the trials that are left."""
+    starts = recommended(tried.found(), tried.limit, count=count)
+    for place, best in enumerate(starts):
+        last = tried.left - tried.left // (len(starts) - place)
+        steps = iter(_steps(space, best.candidate))
+        while tried.left > last and (step := next(steps, None)) is not None:
+            found = tried(step)
+            progress(len(tried.known), tried.most)
+            if found is not None and best_within((best, found), tried.limit) is found:
+                best, steps = found, iter(_steps(space, step))
+
+
+def _steps(space: Space, candidate: Candidate) -> Iterator[Candidate]:
+    """Neighbours with the same backbone: first those that cost more, then those that take from one
+    field what they give to another, then those that cost less."""
+    dearer = list(space.along(candidate, 1))
+    yield from dearer
+    for each in dearer:
+        yield from (step for step in space.along(each, -1) if step != candidate)
+    yield from space.along(candidate, -1)
 
 
 def best_within(designed: Iterable[Designed], limit: float) -> Designed | None:

@@ -73,15 +73,21 @@ class Space:
         axes = (self.axes[name] for name in AXES)
         return Candidate(*(values[rng.integers(len(values))] for values in axes))
 
+    def along(self, candidate: Candidate, step: int) -> Iterator[Candidate]:
+        """Candidates with one number `step` values on: dearer (1) or cheaper (-1)."""
+        for name in (each for each in AXES if each != "backbone"):
+            values = self.axes[name]
+            place = values.index(getattr(candidate, name)) + step
+            if 0 <= place < len(values):
+                yield replace(candidate, **{name: values[place]})
+
     def neighbours(self, candidate: Candidate) -> Iterator[Candidate]:
         """Candidates that differ in one field: another backbone, or the next value of a number."""
-        for name in AXES:
-            values = self.axes[name]
-            here = values.index(getattr(candidate, name))
-            places = range(len(values)) if name == "backbone" else (here - 1, here + 1)
-            for place in places:
-                if 0 <= place < len(values) and place != here:
-                    yield replace(candidate, **{name: values[place]})
+        for name in self.axes["backbone"]:
+            if name != candidate.backbone:
+                yield replace(candidate, backbone=name)
+        yield from self.along(candidate, -1)
+        yield from self.along(candidate, 1)
 
     def cheaper(self, candidate: Candidate, other: Candidate) -> bool:
         """Whether no field of `candidate` makes it dearer than `other`, of the same backbone."""

@@ -25,13 +25,14 @@ class Network:
         *,
         kernel: int = 1,
         stride: int = 1,
+        dilation: int = 1,
         groups: int = 1,
         layer: str = "",
     ) -> int:
         """A convolution with padding for whole maps, and no bias."""
-        shape = self.shape(before)
+        shape, padding = self.shape(before), dilation * (kernel // 2)
         geometry = Geometry(
-            (kernel, kernel), (stride, stride), (1, 1), (kernel // 2, kernel // 2), groups
+            (kernel, kernel), (stride, stride), (dilation, dilation), (padding, padding), groups
         )
         rows, columns = -(-shape[2] // stride), -(-shape[3] // stride)
         old = self.operations[before] if before >= 0 else None
@@ -47,7 +48,7 @@ class Network:
             geometry=geometry,
             stride=(old.stride or 1 if old else 1) * stride,
             receptive_field=(old.receptive_field or 1 if old else 1)
-            + (kernel - 1) * (old.stride or 1 if old else 1),
+            + (kernel - 1) * dilation * (old.stride or 1 if old else 1),
         )
         self.operations.append(convolution_like(blank))
         return len(self.operations) - 1

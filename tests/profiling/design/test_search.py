@@ -79,6 +79,16 @@ def test_of_a_large_space_it_finds_nearly_the_best(limit: float) -> None:
     assert found.capacity.value > optimum(large, limit).capacity.value - 0.015
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_of_each_backbone_it_finds_nearly_the_best(seed: int) -> None:
+    """None is recommended at a fraction of what the budget would let it be."""
+    large, limit = space(), 4.0
+    found = search(large, Landscape(), limit=limit, trials=250, seed=seed)
+    for each in recommended(found, limit):
+        own = Space({**large.axes, "backbone": (each.candidate.backbone,)}, large.build)
+        assert each.capacity.value > optimum(own, limit).capacity.value - 0.005
+
+
 def test_the_same_seed_gives_the_same_candidates() -> None:
     runs = [[each.candidate for each in run(seed)] for seed in (0, 0, 1)]
     assert runs[0] == runs[1]

@@ -2,7 +2,7 @@
 
     python benchmarks/design.py design WORK --data ../shared/data/bccd --device-model FILE
     python benchmarks/design.py measure WORK [--seconds 60]
-    python benchmarks/design.py train WORK --data ../shared/data/bccd [--epochs 100] [--seeds 0]
+    python benchmarks/design.py train WORK --data ../shared/data/bccd [--epochs 100] [--part 1/2]
     python benchmarks/design.py report WORK
 
 `design` searches for a budget on the device and runtime of a calibration and exports the best
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--part", default="1/1", help="such as 1/2: of two processes the first")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     options = parser.parse_args()
     if options.step in ("design", "train") and options.data is None:
@@ -65,9 +66,11 @@ def main() -> None:
     elif options.step == "measure":
         measure(options.work, options.seconds)
     elif options.step == "train":
-        for row in chosen(found_in(options.work)["recommended"]):
-            for seed in options.seeds:
-                print(train_once(options.work, row, options.data, options.epochs, seed))
+        part, parts = (int(each) for each in options.part.split("/"))
+        rows = chosen(found_in(options.work)["recommended"])
+        jobs = [(row, seed) for seed in options.seeds for row in rows]
+        for row, seed in jobs[part - 1 :: parts]:
+            print(train_once(options.work, row, options.data, options.epochs, seed), flush=True)
     else:
         result = report(options.work)
         print(json.dumps(result, indent=2))

@@ -9,7 +9,7 @@ import typer
 
 from flyweight.cli.options import Debug, Device, DeviceModelFile, Json, Threads
 from flyweight.cli.output import note, result
-from flyweight.cli.profile_advice import context_for
+from flyweight.cli.profile_advice import context_for, target
 from flyweight.cli.profile_findings import Findings
 from flyweight.cli.profile_measure import checked_runtime
 from flyweight.core.errors import InputError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flyweight.profiling.profile_report import Scene
 
 GROUPINGS = ("stage", "layer", "operator")
+PRECISIONS = ("fp32", "int8")
 # As `flyweight models` counts parameters: the category ids of COCO.
 CLASSES = 90
 
@@ -93,6 +94,13 @@ TargetRuntime = Annotated[
         metavar="torch|onnxruntime|openvino",
     ),
 ]
+Precision = Annotated[
+    str, typer.Option(help="Of --advice: what the runtime computes in.", metavar="fp32|int8")
+]
+TrainBatch = Annotated[
+    int | None,
+    typer.Option(min=1, help="Of --advice: images of a training step on one device."),
+]
 Seconds = Annotated[
     float | None,
     typer.Option(help="Of --calibrate: stop after so long; a later call goes on."),
@@ -116,6 +124,8 @@ def profile(
     device_model: DeviceModelFile = None,
     advice: Advise = False,
     apply: Apply = None,
+    precision: Precision = "fp32",
+    train_batch: TrainBatch = None,
     calibrate: Calibrate = None,
     runtime: TargetRuntime = None,
     threads: Threads = None,
@@ -135,6 +145,10 @@ def profile(
         _calibrate(calibrate, model, runtime=runtime, threads=threads, seconds=seconds, json=json)
         return
     name = _check(model, by=by, html=html, data=data, advice=advice, apply=apply)
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision '{precision}'", fix=f"choose {', '.join(PRECISIONS)}")
+    if not advice and (precision != "fp32" or train_batch is not None):
+        raise InputError("--precision and --train-batch are of advice", fix="add --advice")
     with result(as_json=json) as show:
         from flyweight.cli.profile_tables import render
         from flyweight.profiling.device_model import DeviceModel
@@ -154,7 +168,8 @@ def profile(
         if measure is not None:
             found.measure(detector, measure, threads=threads)
         if advice:
-            context = context_for(detector, latency=latency, dataset=dataset, runtime=runtime)
+            made_for = target(runtime, precision=precision, train_batch=train_batch)
+            context = context_for(detector, latency=latency, dataset=dataset, target=made_for)
             found.advise(context, apply)
         if html is not None:
             from flyweight.profiling.profile_report import write_profile_page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,19 @@ if TYPE_CHECKING:
 
     from flyweight.data.records import DetectionDataset
     from flyweight.models.detectors.detector import Detector
-    from flyweight.profiling.advice.context import Context
+    from flyweight.profiling.advice.context import Context, Target
     from flyweight.profiling.latency_model import LatencyModel
     from flyweight.reports.page import Section
 
 NAMED_LAYERS = 3
+
+
+def target(runtime: str | None, *, precision: str, train_batch: int | None) -> Target:
+    """What the detector is made for."""
+    from flyweight.profiling.advice.context import Target
+
+    made_for = Target(precision=precision, batch_size=train_batch)
+    return made_for if runtime is None else replace(made_for, runtime=runtime)
 
 
 def context_for(
@@ -22,12 +31,11 @@ def context_for(
     *,
     latency: LatencyModel | None,
     dataset: DetectionDataset | None,
-    runtime: str | None,
+    target: Target,
 ) -> Context:
     """What the rules look at."""
-    from flyweight.profiling.advice.context import Target, context_of
+    from flyweight.profiling.advice.context import context_of
 
-    target = Target() if runtime is None else Target(runtime=runtime)
     return context_of(detector.config, latency=latency, dataset=dataset, target=target)
 
 

@@ -85,6 +85,12 @@ def test_page(
     assert len(Page(text).all("image")) == 6
 
 
+def test_advice_knows_what_the_detector_is_for(flyweight: Callable[..., Any]) -> None:
+    options = ("--advice", "--precision", "int8", "--train-batch", "4", "--json")
+    found = flyweight("profile", "ssdlite320_mobilenet_v3_small", "--size", "128", *options).json
+    assert {"int8_activations", "small_batches"} <= {row["rule"] for row in found["advice"]}
+
+
 def test_advice_names_layers_of_the_network(flyweight: Callable[..., Any]) -> None:
     found = flyweight("profile", MODEL, "--size", "128", "--advice", "--json").json
     layers = {row["name"] for row in found["layers"]}
@@ -108,6 +114,8 @@ def test_advice_names_layers_of_the_network(flyweight: Callable[..., Any]) -> No
         ((), ("no model", "flyweight models")),
         ((MODEL, "--measure", "caffe"), ("caffe", "openvino")),
         ((MODEL, "--apply", "x.yaml"), ("--advice",)),
+        ((MODEL, "--precision", "int8"), ("--advice",)),
+        ((MODEL, "--advice", "--precision", "int4"), ("fp32, int8",)),
         ((MODEL, "--calibrate", "x.json"), ("leave the model out",)),
         ((MODEL, "--device-model", "missing.json"), ("missing.json",)),
     ],

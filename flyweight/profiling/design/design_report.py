@@ -66,13 +66,13 @@ _FRONT_NOTE = (
     "before are left out. Beyond the budget the search looks only by chance."
 )
 _CAPACITY_NOTE = (
-    "Accuracy times visible times contained. Accuracy is the backbone's published top-1 on "
+    "Accuracy times seen. Accuracy is the backbone's published top-1 on "
     f"ImageNet, moved to the candidate's MACs by error ~ MACs^-{SCALING} (which the width and "
     "resolution tables of MobileNetV1, MobileNetV2 and ShuffleNetV2 follow); MACs of neck and head "
-    f"count with {BEYOND} of that exponent, which is a choice. Visible: objects of two cells of "
-    "the finest level count whole, of half a cell not at all. Contained: objects larger than the "
-    "largest receptive field count by the share that is seen. It knows nothing of pretraining, of "
-    "losses and of how much data there is: differences of 0.01 mean nothing."
+    f"count with {BEYOND} of that exponent, which is a choice. Seen is visible times contained: "
+    "objects of two cells of the finest level count whole, of half a cell not at all; objects "
+    "larger than the largest receptive field count by the share that is seen. It knows nothing of "
+    "pretraining, of losses and of how much data there is: differences of 0.01 mean nothing."
 )
 
 
@@ -81,13 +81,13 @@ def _recommended(found: Design, presets: Sequence[Path]) -> str:
         f"{place}. {each.candidate.backbone}" for place, each in enumerate(found.recommended, 1)
     ]
     rows = [
-        [name, *row[1:], f"{each.capacity.visible:.3f}", f"{each.capacity.contained:.3f}"]
+        [name, *row[1:], f"{each.capacity.visible * each.capacity.contained:.3f}"]
         for name, each, row in zip(
             names, found.recommended, _rows(found, found.recommended), strict=True
         )
     ]
     shares = [each.spent / found.budget.limit for each in found.recommended]
-    return table([*_columns(found), "visible", "contained"], rows, bars={2: shares})
+    return table([*_columns(found), "seen"], rows, bars={2: shares})
 
 
 def _front(found: Design) -> str:

@@ -17,6 +17,7 @@ def pareto_chart(found: Design) -> str:
     """Candidates, their Pareto front, the budget and the recommended ones, as an `<svg>`."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     unit, ones = SHOWN[found.budget.metric]
     limit = found.budget.limit / ones
@@ -32,11 +33,11 @@ def pareto_chart(found: Design) -> str:
         axes.step(*points(found.front), where="post", color=ACCENT, linewidth=1.6)
         axes.scatter(*points(found.front), s=22, color=ACCENT, linewidths=0, label="Pareto front")
         x, y = points(found.recommended)
-        axes.scatter(x, y, s=64, color=CHOSEN, edgecolors="white", zorder=4, label="recommended")
-        for place, (spent, value) in enumerate(zip(x, y, strict=True), start=1):
+        axes.scatter(x, y, s=150, color=CHOSEN, edgecolors="white", zorder=4, label="recommended")
+        for place, point in enumerate(zip(x, y, strict=True), start=1):
             axes.annotate(
-                str(place), (spent, value), textcoords="offset points", xytext=(0, 8),
-                ha="center", color=CHOSEN, fontsize=10, fontweight="bold",
+                str(place), point, ha="center", va="center_baseline", zorder=5,
+                color="white", fontsize=9, fontweight="bold",
             )  # fmt: skip
         axes.axvline(limit, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
@@ -45,8 +46,9 @@ def pareto_chart(found: Design) -> str:
             va="top", color=SOFT, fontsize=9,
         )  # fmt: skip
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5), numticks=20))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter(lambda value, _: "")
         axes.set_xlabel(f"price, {unit}")
         axes.set_ylabel("capacity (a proxy, 0 to 1)")
         axes.tick_params(length=0, which="both")

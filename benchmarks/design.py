@@ -3,7 +3,7 @@
     python benchmarks/design.py design WORK --data ../shared/data/bccd --device-model FILE
     python benchmarks/design.py measure WORK [--seconds 60]
     python benchmarks/design.py train WORK --data ../shared/data/bccd [--epochs 100] [--part 1/2]
-    python benchmarks/design.py report WORK
+    python benchmarks/design.py report WORK --data ../shared/data/bccd
 
 `design` searches for a budget on the device and runtime of a calibration and exports the best
 five; `measure` times them in turns as `flyweight bench` does, and can be called as often as the
@@ -18,6 +18,7 @@ import argparse
 import json
 import time
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -27,8 +28,9 @@ import torch
 from machine import write_result
 
 from flyweight.data.formats import open_dataset
+from flyweight.evaluation.paired import compare
 from flyweight.export.onnx import export_onnx
-from flyweight.models.detectors import build
+from flyweight.models.detectors import build, load
 from flyweight.profiling.design.budget import parse_budget
 from flyweight.profiling.design.design import design, save_presets
 from flyweight.profiling.design.design_report import design_report
@@ -57,7 +59,7 @@ def main() -> None:
     parser.add_argument("--part", default="1/1", help="such as 1/2: of two processes the first")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     options = parser.parse_args()
-    if options.step in ("design", "train") and options.data is None:
+    if options.step != "measure" and options.data is None:
         parser.error("--data is missing")
     if options.step == "design":
         if options.device_model is None:
@@ -72,7 +74,7 @@ def main() -> None:
         for row, seed in jobs[part - 1 :: parts]:
             print(train_once(options.work, row, options.data, options.epochs, seed), flush=True)
     else:
-        result = report(options.work)
+        result = report(options.work, options.data)
         print(json.dumps(result, indent=2))
         print(write_result("design", result))
 
@@ -178,6 +180,7 @@ def train_once(
     )
     result = {
         "preset": row["preset"],
+        "checkpoint": str(trained.checkpoint),
         "capacity": row["capacity"],
         "seed": seed,
         "epochs": epochs,
@@ -188,7 +191,7 @@ def train_once(
     return result
 
 
-def report(work: Path) -> dict[str, Any]:
+def report(work: Path, data: Path) -> dict[str, Any]:
     """Predicted against measured, and AP in the order of capacity."""
     found = found_in(work)
     kept = work / "measured.json"
@@ -201,28 +204,49 @@ def report(work: Path) -> dict[str, Any]:
             row["visits_ms"] = [round(each, 3) for each in times]
             row["error"] = round(row["predicted_ms"] / row["measured_ms"] - 1, 3)
             errors.append(abs(row["error"]))
-    trained = []
-    for row in chosen(found["recommended"]):
-        files = sorted(work.glob(f"{Path(row['preset']).stem}-[0-9]*.json"))
-        runs = [json.loads(file.read_text()) for file in files]
-        if runs:
-            test = {name: fmean(run["test"][name] for run in runs) for name in ("AP", "AP50")}
-            trained.append(
-                {
-                    "preset": row["preset"],
-                    "capacity": row["capacity"],
-                    "seeds": len(runs),
-                    "epochs": runs[0]["epochs"],
-                    "test": test,
-                }
-            )
+    runs = [runs_of(work, row) for row in chosen(found["recommended"])]
+    trained = [trained_row(each) for each in runs if each]
     scores = [row["test"]["AP"] for row in trained]
     return {
         **found,
         "median_absolute_error": median(errors) if errors else None,
         "trained": trained,
         "order_holds": scores == sorted(scores, reverse=True) if len(scores) > 1 else None,
+        "differences": differences([each[0] for each in runs if each], data),
     }
+
+
+def runs_of(work: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Finished trainings of a preset, by seed."""
+    files = sorted(work.glob(f"{Path(row['preset']).stem}-[0-9]*.json"))
+    return [json.loads(file.read_text()) for file in files]
+
+
+def trained_row(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean over seeds."""
+    return {
+        **{name: runs[0][name] for name in ("preset", "capacity", "epochs")},
+        "seeds": len(runs),
+        "test": {name: fmean(run["test"][name] for run in runs) for name in ("AP", "AP50")},
+    }
+
+
+def differences(runs: list[dict[str, Any]], data: Path) -> list[dict[str, Any]]:
+    """Of each run to the one with the next more capacity, on the test images: whether AP tells."""
+    rows = []
+    images = open_dataset(data, "test")
+    for more, less in pairwise(runs):
+        pair = [load(run["checkpoint"]) for run in (more, less)]
+        (difference,) = compare(pair, images).differences
+        rows.append(
+            {
+                "preset": less["preset"],
+                "against": more["preset"],
+                **asdict(difference.AP),
+                "more_than_chance": difference.more_than_chance,
+            }
+        )
+    return rows
 
 
 if __name__ == "__main__":

@@ -194,6 +194,52 @@ def folding(result: dict[str, Any]) -> Lines:
     ]
 
 
+def device_model(result: dict[str, Any]) -> Lines:
+    """Predicted milliseconds of networks that nobody has timed."""
+    lines = [
+        "**Device model**: a calibration of some minutes predicts the milliseconds of detectors "
+        "that it has not seen (`benchmarks/device_model.py`, which lists them):",
+        "",
+        "| runtime | networks | median error | largest error |",
+        "|---|---|---|---|",
+    ]
+    return lines + [
+        f"| {runtime} | {len(found['networks'])} | {found['median_absolute_error']:.1%} "
+        f"| {found['largest_absolute_error']:.1%} |"
+        for runtime, found in result.items()
+        if isinstance(found, dict) and "networks" in found
+    ]
+
+
+def design(result: dict[str, Any]) -> Lines:
+    """A search to a budget, and what became of its promises."""
+    trained = {row["preset"]: row for row in result["trained"]}
+    epochs = next(iter(trained.values()))["epochs"]
+    lines = [
+        f'**Designed to a budget**: `flyweight design --budget "{result["budget"]}" --head '
+        f"{result['head']}` for {result['data']} on this machine ({result['runtime']}): the best "
+        f"of each backbone, and AP on `test` of three that were trained for {epochs} epochs from "
+        "random weights (`benchmarks/design.py`):",
+        "",
+        "| backbone | α | px | MMACs | predicted, ms | measured, ms | capacity | AP |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in result["recommended"]:
+        each, run = row["candidate"], trained.get(row["preset"])
+        cells = [
+            each["backbone"],
+            f"{each['width']:g}",
+            str(each["size"]),
+            f"{row['mmacs']:.0f}",
+            f"{row['predicted_ms']:.1f}",
+            f"{row['measured_ms']:.1f}" if "measured_ms" in row else "",
+            f"{row['capacity']:.3f}",
+            f"{run['test']['AP']:.3f}" if run else "",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 SECTIONS = {
     "bccd": bccd,
     "cards": cards,
@@ -204,6 +250,8 @@ SECTIONS = {
     "input_pipeline": input_pipeline,
     "training_step": training_step,
     "evaluation": evaluation,
+    "device_model": device_model,
+    "design": design,
 }
 
 if __name__ == "__main__":

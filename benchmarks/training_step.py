@@ -61,6 +61,7 @@ def make_batch(batch_size: int) -> Batch:
         boxes_xyxy=torch.from_numpy(boxes.astype(np.float32)),
         labels=torch.from_numpy(rng.integers(0, CLASSES, (batch_size, OBJECTS))),
         records=torch.arange(batch_size),
+        ignored_xyxy=torch.zeros(batch_size, 0, 4),
     )
 
 

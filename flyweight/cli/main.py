@@ -17,12 +17,14 @@ import typer
 
 from flyweight.cli import (
     bench,
+    compress,
     convert,
     data,
     demo,
     design,
     eval,
     export,
+    label,
     models,
     predict,
     pretrain,
@@ -69,10 +71,12 @@ VERBS: dict[str, Callable[..., None]] = {
     "profile": profile.profile,
     "design": design.design,
     "pretrain": pretrain.pretrain,
+    "label": label.label,
     "train": train.train,
     "eval": eval.evaluate,
     "predict": predict.predict,
     "convert": convert.convert,
+    "compress": compress.compress,
     "export": export.export,
     "bench": bench.bench,
 }
@@ -153,7 +157,7 @@ def _explain(error: Exception) -> int:
         _say(f"error: {(error.strerror or str(error)).lower()} ({error.filename})")
         return EXIT_BAD_INPUT
     if isinstance(error, ModuleNotFoundError):
-        extra = "train" if error.name not in ("openvino", "nncf") else "compress"
+        extra = "train" if error.name not in ("openvino", "nncf", "torch_pruning") else "compress"
         _say(
             f"error: this needs the package '{error.name}', which is not installed; "
             f"run: pip install 'flyweight[{extra}]'"

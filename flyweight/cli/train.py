@@ -47,6 +47,17 @@ Neck = Annotated[
         help="Neck in place of the model's own.", metavar="ssd_extras|fpn|pan|yolo_fpn|yolo_pan"
     ),
 ]
+Extra = Annotated[
+    Path | None,
+    typer.Option(
+        help="A second data set of the same classes to mix in (from: flyweight label).",
+        metavar="DIR",
+    ),
+]
+Ratio = Annotated[
+    float | None,
+    typer.Option(help="Pictures of --extra for each labelled one. (default: 1)"),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -150,6 +161,8 @@ def train(
     kind: Kind = None,
     backbone: Backbone = None,
     neck: Neck = None,
+    extra: Extra = None,
+    ratio: Ratio = None,
     fields: Set = None,
     recipe: RecipeName = None,
     epochs: Epochs = None,
@@ -196,6 +209,7 @@ def train(
             "lr": lr,
             "optimizer": optimizer,
             "seed": seed,
+            "ratio": ratio,
             "augmentation": augmentation,
             "freeze_backbone_stages": freeze,
             "patience": patience,
@@ -206,6 +220,8 @@ def train(
             "workers": workers,
             "loggers": None if log is None else (*Recipe.loggers, *log),
         }
+        if ratio is not None and extra is None:
+            raise InputError("--ratio without --extra", fix="name the data set to mix in")
         chosen = model or kind
         if chosen is None:
             raise InputError(
@@ -221,6 +237,7 @@ def train(
             chosen,
             data,
             out,
+            extra=extra,
             options=options | others,
             recipe=recipe,
             size=size,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from flyweight.evaluation.paired import Difference
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,9 @@ class LedgerRow:
         AP, AP50: 0 to 1.
         ms: median latency of one image, milliseconds.
         mb: size of the file, 10^6 bytes.
+        params, macs: of the network for one image; None where nobody counted.
+        runtimes: milliseconds in each runtime that runs it; `ms` is the least of them.
+        difference: what it has more than the first row on the same images; None of the first.
     """
 
     stage: str
@@ -25,6 +31,29 @@ class LedgerRow:
     AP50: float
     ms: float
     mb: float
+    params: int | None = None
+    macs: int | None = None
+    runtimes: Mapping[str, float] = field(default_factory=dict)
+    difference: Difference | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, rounded to what was measured; without what nobody measured."""
+        content: dict[str, Any] = {
+            "stage": self.stage,
+            "AP": round(self.AP, 4),
+            "AP50": round(self.AP50, 4),
+            "ms": round(self.ms, 2),
+            "mb": round(self.mb, 2),
+        }
+        if self.params is not None:
+            content["params"] = self.params
+        if self.macs is not None:
+            content["macs"] = self.macs
+        if self.runtimes:
+            content["runtimes"] = {name: round(ms, 2) for name, ms in self.runtimes.items()}
+        if self.difference is not None:
+            content["difference"] = self.difference.to_dict()
+        return content
 
 
 @dataclass
@@ -33,45 +62,48 @@ class Ledger:
 
     rows: list[LedgerRow] = field(default_factory=list)
 
-    def add(self, stage: str, *, AP: float, AP50: float, ms: float, mb: float) -> LedgerRow:
-        """Append a row."""
-        row = LedgerRow(stage, float(AP), float(AP50), float(ms), float(mb))
+    def add(
+        self, stage: str, *, AP: float, AP50: float, ms: float, mb: float, **rest: Any
+    ) -> LedgerRow:
+        """Append a row; `rest` are its other fields."""
+        row = LedgerRow(stage, float(AP), float(AP50), float(ms), float(mb), **rest)
         self.rows.append(row)
         return row
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """`[{"stage", "AP", "AP50", "ms", "mb"}]`, rounded to what was measured."""
-        return [
-            {
-                "stage": row.stage,
-                "AP": round(row.AP, 4),
-                "AP50": round(row.AP50, 4),
-                "ms": round(row.ms, 2),
-                "mb": round(row.mb, 2),
-            }
-            for row in self.rows
-        ]
+        """`[{"stage", "AP", "AP50", "ms", "mb", ...}]`: each row's own."""
+        return [row.to_dict() for row in self.rows]
 
     def to_table(self, title: str = "What each step gave and cost") -> Table:
         """The ledger for a terminal: each figure, and beside it how it compares with the first."""
         from rich.table import Table
 
+        counted = any(row.macs is not None for row in self.rows)
+        names = ["AP", "AP50", *(("M params", "GMACs") if counted else ()), "ms", "MB"]
         table = Table(title=title)
         table.add_column("stage")
-        for name in ("AP", "AP50", "ms", "MB"):
+        for name in names:
             table.add_column(name, justify="right")
         for row in self.rows:
             first = self.rows[0]
             same = row is first
-            table.add_row(
-                row.stage,
+            cells = [
                 f"{100 * row.AP:.1f}" + ("" if same else f" ({100 * (row.AP - first.AP):+.1f})"),
                 f"{100 * row.AP50:.1f}"
                 + ("" if same else f" ({100 * (row.AP50 - first.AP50):+.1f})"),
+            ]
+            if counted:
+                cells += [_scaled(row.params, 1e6), _scaled(row.macs, 1e9)]
+            cells += [
                 f"{row.ms:.1f}" + ("" if same else _times(first.ms, row.ms)),
                 f"{row.mb:.1f}" + ("" if same else _times(first.mb, row.mb)),
-            )
+            ]
+            table.add_row(row.stage, *cells)
         return table
+
+
+def _scaled(count: int | None, unit: float) -> str:
+    return "–" if count is None else f"{count / unit:.3g}"
 
 
 def _times(before: float, after: float) -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from flyweight.data.records import DetectionDataset
 
 SAMPLE_STREAM, SHUFFLE_STREAM = 1, 2
+# In place of a label: a region where nothing is called background.
+REGION = -2
 
 Image = npt.NDArray[np.uint8]
 Boxes = npt.NDArray[np.float32]
@@ -92,12 +94,15 @@ class Batch(NamedTuple):
         boxes_xyxy: float32 `[B, G, 4]`, pixels of the network's input, 0 where padded.
         labels: int64 `[B, G]`, -1 where padded.
         records: int64 `[B]`, their places in the data set, to name a bad batch.
+        ignored_xyxy: float32 `[B, R, 4]`, regions where nothing is called background, 0 where
+            padded; R is 0 in most batches.
     """
 
     images: Tensor
     boxes_xyxy: Tensor
     labels: Tensor
     records: Tensor
+    ignored_xyxy: Tensor
 
 
 class Draw(NamedTuple):
@@ -183,8 +188,8 @@ class TrainSamples(Dataset[Sample | InputError]):
         record = self.dataset[index]
         self._files.check(index, record.path)
         # a crowd box stands for many objects at once: it is no target for one anchor
-        kept = ~record.crowd
-        return Picture(record.path, record.boxes_xyxy[kept], record.labels[kept], record.size_hw)
+        labels = np.where(record.crowd, REGION, record.labels)
+        return Picture(record.path, record.boxes_xyxy, labels, record.size_hw)
 
 
 class _Others:
@@ -277,7 +282,7 @@ def occurrences(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def collate(made: Sequence[Sample | InputError], *, pad_value: int = 114) -> Batch | InputError:
-    """Stack samples; boxes and labels are padded to the longest list (labels -1).
+    """Stack samples; boxes and labels are padded to the longest list (labels -1), regions apart.
 
     Images of different sizes are padded on the right and below to the largest height and width.
     An error among them takes the place of the batch, see `read_batches`.
@@ -287,19 +292,33 @@ def collate(made: Sequence[Sample | InputError], *, pad_value: int = 114) -> Bat
         if isinstance(each, InputError):
             return each
         samples.append(each)
-    longest = max((len(labels) for _, _, labels, _ in samples), default=0)
+    objects = [labels != REGION for _, _, labels, _ in samples]
+    boxes_xyxy = [boxes for _, boxes, _, _ in samples]
+    labels = [each[kept] for (_, _, each, _), kept in zip(samples, objects, strict=True)]
     # one column at least: a matcher need not know tensors without boxes
-    boxes_xyxy = np.zeros((len(samples), max(longest, 1), 4), np.float32)
-    padded = np.full((len(samples), max(longest, 1)), -1, np.int64)
-    for row, (_, boxes, labels, _) in enumerate(samples):
-        boxes_xyxy[row, : len(labels)] = boxes
-        padded[row, : len(labels)] = labels
+    slots = max(1, *map(len, labels))
+    padded = np.full((len(samples), slots), -1, np.int64)
+    for row, each in zip(padded, labels, strict=True):
+        row[: len(each)] = each
     return Batch(
         images=torch.from_numpy(stack([image for image, _, _, _ in samples], pad_value)),
-        boxes_xyxy=torch.from_numpy(boxes_xyxy),
+        boxes_xyxy=_pad_boxes(boxes_xyxy, objects, slots),
         labels=torch.from_numpy(padded),
         records=torch.tensor([index for _, _, _, index in samples]),
+        ignored_xyxy=_pad_boxes(
+            boxes_xyxy, [~kept for kept in objects], max(int((~kept).sum()) for kept in objects)
+        ),
     )
+
+
+def _pad_boxes(
+    boxes_xyxy: Sequence[Boxes], kept: Sequence[npt.NDArray[np.bool_]], slots: int
+) -> Tensor:
+    """The `kept` ones of each image's boxes `[G, 4]` as `[B, slots, 4]`, 0 where padded."""
+    padded = np.zeros((len(boxes_xyxy), slots, 4), np.float32)
+    for row, boxes, chosen in zip(padded, boxes_xyxy, kept, strict=True):
+        row[: int(chosen.sum())] = boxes[chosen]
+    return torch.from_numpy(padded)
 
 
 def stack(images: Sequence[Image], pad_value: int) -> Image:

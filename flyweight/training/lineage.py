@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     from flyweight.data.records import DetectionDataset
 
 
-def data_lineage(dataset: DetectionDataset) -> dict[str, Any]:
+def data_lineage(
+    dataset: DetectionDataset, extra: DetectionDataset | None = None
+) -> dict[str, Any]:
     """Where the training images came from. No path: checkpoints are passed on to others."""
-    return {
+    lineage: dict[str, Any] = {
         "name": dataset.root.name,
         "format": dataset.format,
         "split": dataset.split,
         "images": len(dataset),
     }
+    return lineage if extra is None else lineage | {"extra": data_lineage(extra)}
 
 
 def run_config(
@@ -28,6 +31,7 @@ def run_config(
     train_set: DetectionDataset,
     val_set: DetectionDataset | None,
     recipe: Recipe,
+    extra: DetectionDataset | None = None,
 ) -> dict[str, Any]:
     """The content of `config.yaml`: recipe, model, data, and the `torchrun` that began it."""
     launch = launch_id()
@@ -36,7 +40,7 @@ def run_config(
         "model": json.loads(detector.manifest().to_json()),
         "data": {
             "root": str(train_set.root),
-            "train": data_lineage(train_set),
+            "train": data_lineage(train_set, extra),
             "val": None if val_set is None else data_lineage(val_set),
         },
         **({} if launch is None else {"launch": launch}),

@@ -40,7 +40,7 @@ from flyweight.training.resume import (
 )
 from flyweight.training.run_folder import RunFolder
 from flyweight.training.run_report import report_run
-from flyweight.training.sample_source import epoch_order, make_samples
+from flyweight.training.sample_source import epoch_order, make_samples, mixed
 from flyweight.training.shared_evaluation import evaluate_together
 from flyweight.training.step import TrainingStep
 from flyweight.training.throughput import Throughput
@@ -57,6 +57,7 @@ def train(
     recipe: Recipe,
     run_dir: str | Path,
     *,
+    extra: DetectionDataset | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool | None = None,
@@ -72,6 +73,7 @@ def train(
 
     Args:
         val_set: None (or empty) trains without evaluation; the last weights are then the best.
+        extra: more pictures to train on, `recipe.ratio` of them for each of `train_set`.
         resume: go on with the run in `run_dir`.
         overwrite: start anew although there is a run in `run_dir`.
         progress: False shows nothing; None a bar on a terminal and lines elsewhere.
@@ -89,7 +91,9 @@ def train(
     train_set = _with_classes(train_set, detector.class_names)
     val_set = _with_classes(val_set, detector.class_names) if val_set else None
     command = resume_command or "the same command with --resume"
-    run = Run(detector, train_set, val_set, recipe, RunFolder(Path(run_dir)), progress=progress)
+    extra = _with_classes(extra, detector.class_names) if extra else None
+    folder = RunFolder(Path(run_dir))
+    run = Run(detector, train_set, val_set, recipe, folder, extra=extra, progress=progress)
     try:
         with run.processes.lost_ones_named(command):
             run.check_processes()
@@ -119,12 +123,15 @@ class Run:
         recipe: Recipe,
         folder: RunFolder,
         *,
+        extra: DetectionDataset | None,
         progress: bool | None,
     ) -> None:
         self.recipe = recipe
         self.folder = folder
         self.train_set = train_set
-        self.data = describe_data(train_set)
+        self.extra = extra
+        shown = train_set if extra is None else mixed(train_set, extra)
+        self.data = describe_data(shown)
         self.val_set = val_set
         self.detector = detector
         self.fabric = fabric = make_fabric(recipe)
@@ -132,18 +139,18 @@ class Run:
         self.display = make_display(progress if processes.first else False)
         self.loggers = Loggers()
         self.batches = EpochBatches(
-            len(train_set),
+            len(shown),
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             rank=processes.rank,
             world_size=processes.count,
-            order=epoch_order(train_set, recipe),
+            order=epoch_order(train_set, recipe, extra=len(shown) - len(train_set)),
         )
         self.steps_per_epoch = self.batches.batches_per_epoch
         self.step = TrainingStep(fabric, detector, recipe, steps_per_epoch=self.steps_per_epoch)
         on_cpu = fabric.device.type == "cpu"
         workers = reading_processes(recipe, fabric.device.type)
-        samples = make_samples(train_set, detector.preprocessing, recipe, workers=workers)
+        samples = make_samples(shown, detector.preprocessing, recipe, workers=workers)
         pad_value = detector.preprocessing.pad_value
         self.loader = fabric.setup_dataloaders(
             make_loader(
@@ -213,7 +220,7 @@ class Run:
             self._open_loggers()
 
     def _config(self) -> dict[str, Any]:
-        return run_config(self.detector, self.train_set, self.val_set, self.recipe)
+        return run_config(self.detector, self.train_set, self.val_set, self.recipe, self.extra)
 
     def _open_loggers(self) -> None:
         self.loggers = make_loggers(
@@ -247,7 +254,7 @@ class Run:
     def to_the_end(self, stop: StopRequest) -> TrainingResult:
         """Train until the last epoch, or until AP has not risen for `patience` epochs."""
         period = self.recipe.evaluation_period(
-            train_images=len(self.train_set), val_images=len(self.val_set or ())
+            train_images=self.batches.size, val_images=len(self.val_set or ())
         )
         if self.processes.count > 1:
             self.display.note(
@@ -338,7 +345,8 @@ class Run:
     def averaged(self) -> Detector:
         """The detector with averaged weights, and the training data in its lineage."""
         detector = cast("Detector", self.step.ema.model)
-        detector.lineage = self.detector.lineage | {"data": data_lineage(self.train_set)}
+        data = data_lineage(self.train_set, self.extra)
+        detector.lineage = self.detector.lineage | {"data": data}
         return detector
 
     def _close_epoch(self, result: EvaluationResult | None) -> None:

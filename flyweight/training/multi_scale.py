@@ -51,6 +51,7 @@ class MultiScale:
         return batch._replace(
             images=resize(batch.images, size_hw),
             boxes_xyxy=batch.boxes_xyxy * batch.boxes_xyxy.new_tensor(factors),
+            ignored_xyxy=batch.ignored_xyxy * batch.ignored_xyxy.new_tensor(factors),
         )
 
 

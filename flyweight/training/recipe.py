@@ -56,6 +56,8 @@ class Recipe:
             (Ge et al. 2021, YOLOX, section 2.1, takes 15 of 300).
         balance: pictures of classes that fewer than this share of the pictures show come more
             often (Gupta et al. 2019, LVIS); 0 shows each once an epoch.
+        ratio: pictures of a second data set for each labelled one, where there is a second
+            (`extra`); batches keep it. Mosaics take their other parts from both alike.
         cache: keeps decoded pictures: "memory", or a folder on a fast disk; "" decodes each time.
             The results are the same.
         cache_gb: how much it may take, over all reading processes.
@@ -105,6 +107,7 @@ class Recipe:
     augmentation: str = "ssd"
     close_epochs: int = 0
     balance: float = 0.0
+    ratio: float = 1.0
     cache: str = ""
     cache_gb: float = 2.0
     multi_scale: tuple[float, float] = (1.0, 1.0)

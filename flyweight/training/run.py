@@ -88,6 +88,7 @@ def train_on_folder(
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
+    extra: str | os.PathLike[str] | None = None,
     size: int | tuple[int, int] | None = None,
     width: float | None = None,
     pretrained: str | os.PathLike[str] | None = None,
@@ -113,6 +114,8 @@ def train_on_folder(
     Args:
         model: a name of the zoo, a preset file, or a checkpoint to go on from, whose class head
             is replaced where the data has other classes.
+        extra: a second data set of the same classes, whose split `train` is mixed in: `ratio`
+            pictures of it for each of `data`. What `flyweight label` writes is one.
         size: side of the input in pixels; the model's own by default.
         width: channel multiplier; the model's own by default.
         pretrained: "imagenet", "none" or a file of weights, for the backbone.
@@ -164,6 +167,7 @@ def train_on_folder(
         settings.pop("batch_size")
     chosen = _recipe_of(folder, settings) if resume else Recipe.from_dict(settings)
     train_set, val_set, test_set = training_splits(data, seed=chosen.seed, note=tell)
+    extra_set = None if extra is None else extra_pictures(extra, train_set, note=tell)
     if resume:
         detector = _detector_of(folder, choice, train_set)
     else:
@@ -179,6 +183,7 @@ def train_on_folder(
         val_set,
         chosen,
         folder.path,
+        extra=extra_set,
         resume=resume,
         overwrite=overwrite,
         progress=progress,
@@ -221,6 +226,30 @@ def training_splits(
             "the training images have no labelled object", where=root, fix="label some images"
         )
     return train_set, val_set, open_dataset(root, "test") if "test" in splits else None
+
+
+def extra_pictures(
+    data: str | os.PathLike[str],
+    train_set: DetectionDataset,
+    *,
+    note: Note = lambda text: None,
+) -> DetectionDataset:
+    """The split `train` of the data set in the folder `data`, its classes in the order of
+    `train_set`'s.
+
+    Raises:
+        InputError: there is no data set, or its classes are others.
+    """
+    extra = open_dataset(Path(data), "train")
+    if set(extra.class_names) != set(train_set.class_names):
+        raise InputError(
+            f"the extra data has the classes {listed(extra.class_names)}, the labelled data "
+            f"{listed(train_set.class_names)}",
+            where=data,
+            fix="give both the same classes",
+        )
+    note(f"{len(extra)} extra pictures are mixed in")
+    return extra.remap(train_set.class_names)
 
 
 def _by_name(

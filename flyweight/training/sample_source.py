@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from flyweight.data.class_balance import RepeatFactorOrder, repeat_factors
 from flyweight.data.image_cache import CachedReader, DiskStore, MemoryStore
+from flyweight.data.mixed_order import MixedOrder
+from flyweight.data.records import concatenate
 from flyweight.training.batches import ClosingEpochs, EpochOrder, TrainSamples
 from flyweight.training.recipe import Recipe
 from flyweight.transforms.presets import build_transform
@@ -36,11 +38,27 @@ def make_samples(
     return TrainSamples(train_set, transform, seed=recipe.seed, transform_of_epoch=closing)
 
 
-def epoch_order(train_set: DetectionDataset, recipe: Recipe) -> EpochOrder | None:
-    """Which pictures an epoch shows; None for each of them once."""
-    if not recipe.balance:
-        return None
-    return RepeatFactorOrder(repeat_factors(train_set, recipe.balance))
+def epoch_order(
+    train_set: DetectionDataset, recipe: Recipe, *, extra: int = 0
+) -> EpochOrder | None:
+    """Which pictures an epoch shows; None for each of them once.
+
+    Args:
+        train_set: the labelled pictures.
+        extra: how many pictures of a second data set come after them.
+    """
+    balanced = None
+    if recipe.balance:
+        balanced = RepeatFactorOrder(repeat_factors(train_set, recipe.balance))
+    if not extra:
+        return balanced
+    length = None if balanced is None else len(balanced)
+    return MixedOrder(len(train_set), extra, recipe.ratio, order=balanced, length=length)
+
+
+def mixed(train_set: DetectionDataset, extra: DetectionDataset) -> DetectionDataset:
+    """The pictures of both, those of `extra` after the labelled ones; their classes are equal."""
+    return concatenate([train_set, replace(extra, split="extra")], train_set.split)
 
 
 def _cached_reader(recipe: Recipe, workers: int) -> CachedReader:

@@ -35,14 +35,16 @@ class LossModule(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, images: Tensor, boxes_xyxy: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, images: Tensor, boxes_xyxy: Tensor, labels: Tensor, ignored_xyxy: Tensor
+    ) -> dict[str, Tensor]:
         """Losses of a `Batch`.
 
         Raises:
             InputError: a single image leaves BatchNorm one value a channel.
         """
         try:
-            return self.detector.loss(images, Targets(boxes_xyxy=boxes_xyxy, labels=labels))
+            return self.detector.loss(images, Targets(boxes_xyxy, labels, ignored_xyxy))
         except ValueError as error:
             if ONE_VALUE not in str(error):
                 raise
@@ -137,7 +139,9 @@ class TrainingStep:
         """Add the gradient of the `number`-th part of a batch; its share of the batch's losses."""
         # gradients travel between processes once a batch, with the last part
         with self.fabric.no_backward_sync(self.loss_module, enabled=number < parts):
-            losses: dict[str, Tensor] = self.loss_module(part.images, part.boxes_xyxy, part.labels)
+            losses: dict[str, Tensor] = self.loss_module(
+                part.images, part.boxes_xyxy, part.labels, part.ignored_xyxy
+            )
             self.fabric.backward(torch.stack(list(losses.values())).sum() / parts)
         return {name: loss.detach().float() / parts for name, loss in losses.items()}
 

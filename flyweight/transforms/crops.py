@@ -19,8 +19,8 @@ class RandomIoUCrop:
 
     A least IoU is drawn from `iou_options`; then crops are drawn until one holds the centre of a
     box and has at least that IoU with such a box. After `trials` crops in vain another least IoU
-    is drawn. An option of 1 or more leaves the picture whole. Boxes whose centre is outside of
-    the crop are dropped. A picture without boxes stays whole.
+    is drawn. An option of 1 or more leaves the picture whole. Objects whose centre is outside of
+    the crop are dropped. A picture without objects stays whole.
 
     Attributes:
         scale_range: sides of the crop as shares of the picture's sides.
@@ -39,13 +39,13 @@ class RandomIoUCrop:
             raise ValueError("iou_options needs one of 1 or more, or the search might not end")
 
     def __call__(self, view: View, rng: np.random.Generator) -> View:
-        boxes = view.canvas_boxes()
-        crop = self.sample(boxes, view.size_hw, rng=rng)
+        boxes, objects = view.canvas_boxes(), view.labels >= 0
+        crop = self.sample(boxes[objects], view.size_hw, rng=rng)
         if crop is None:
             return view
         left, top, right, bottom = crop
         x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
-        kept = (left < x) & (x < right) & (top < y) & (y < bottom)
+        kept = (left < x) & (x < right) & (top < y) & (y < bottom) | ~objects
         return view.keep(kept).then(translation(-left, -top), (bottom - top, right - left))
 
     def sample(

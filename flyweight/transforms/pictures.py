@@ -19,7 +19,7 @@ class Picture:
     Attributes:
         source: file, or RGB uint8 `[H, W, 3]`.
         boxes_xyxy: `[G, 4]` in pixels of the picture.
-        labels: `[G]`.
+        labels: `[G]`; below 0: no object, but a region where nothing is asked.
         size_hw: of the picture as annotated.
     """
 

@@ -66,7 +66,8 @@ def visible_boxes(
     shorter = np.minimum(sides[:, 0], sides[:, 1])
     kept = shorter >= min_side if min_side > 0 else shorter > 0
     if min_visible > 0:
-        kept &= areas >= min_visible * box_area(whole)
+        # a region where nothing is asked stays one, however little is seen of it
+        kept &= (areas >= min_visible * box_area(whole)) | (labels < 0)
     return seen[kept], labels[kept]
 
 

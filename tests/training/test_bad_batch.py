@@ -35,6 +35,7 @@ def bad() -> BadBatch:
             boxes_xyxy=boxes,
             labels=torch.tensor([[1, -1], [0, 0], [-1, -1]]),
             records=torch.tensor([4, 0, 9]),
+            ignored_xyxy=torch.zeros(3, 0, 4),
         ),
         epoch=3,
         step=7,

@@ -122,7 +122,7 @@ def test_fewer_images_than_a_batch_are_shared_evenly() -> None:
     assert tiny[0] == tiny[1] == [[Draw(0, 0)]]
 
 
-def test_crowds_are_no_targets(train_set: DetectionDataset) -> None:
+def test_crowds_are_regions_to_ignore(train_set: DetectionDataset) -> None:
     record = train_set[0]
     crowded = replace(
         record,
@@ -133,9 +133,11 @@ def test_crowds_are_no_targets(train_set: DetectionDataset) -> None:
     )
     transform = build_transform("none", Preprocessing(size_hw=record.size_hw))
     dataset = replace(train_set, records=(crowded,))
-    _, boxes, labels, _ = TrainSamples(dataset, transform, seed=0).make(Draw(0, 0))
-    assert labels.tolist() == [1]
-    np.testing.assert_allclose(boxes, [[5, 5, 30, 30]])
+    batch = collate([TrainSamples(dataset, transform, seed=0).make(Draw(0, 0))])
+    assert isinstance(batch, Batch)
+    assert batch.labels.tolist() == [[1]]
+    np.testing.assert_allclose(batch.boxes_xyxy, [[[5, 5, 30, 30]]])
+    np.testing.assert_allclose(batch.ignored_xyxy, [[[0, 0, 20, 20]]])
 
 
 def test_a_batch_without_objects_has_a_slot() -> None:

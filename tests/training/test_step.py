@@ -47,6 +47,7 @@ def batch(images: int = 4, *, size: int = 64) -> Batch:
         boxes_xyxy=torch.tensor([[[4.0, 6, 40, 44], [30, 20, 60, 62]]]).repeat(images, 1, 1),
         labels=torch.tensor([[0, 1]]).repeat(images, 1),
         records=torch.arange(images),
+        ignored_xyxy=torch.zeros(images, 0, 4),
     )
 
 
@@ -157,7 +158,11 @@ def test_boxes_follow_the_size() -> None:
     images = torch.zeros(1, 96, 128, 3, dtype=torch.uint8)
     images[0, 24:72, 40:104] = 255
     given = Batch(
-        images, torch.tensor([[[40.0, 24, 104, 72]]]), torch.zeros(1, 1).long(), torch.zeros(1)
+        images,
+        boxes_xyxy=torch.tensor([[[40.0, 24, 104, 72]]]),
+        labels=torch.zeros(1, 1).long(),
+        records=torch.zeros(1),
+        ignored_xyxy=torch.tensor([[[40.0, 24, 104, 72]]]),
     )
     scale = MultiScale((0.5, 2.0), steps=1)
     sizes = set()
@@ -167,6 +172,7 @@ def test_boxes_follow_the_size() -> None:
         rows, columns = np.nonzero(resized.images[0, ..., 0].numpy() > 127)
         seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         np.testing.assert_allclose(resized.boxes_xyxy[0, 0], seen, atol=1)
+        np.testing.assert_array_equal(resized.ignored_xyxy, resized.boxes_xyxy)
     assert len(sizes) > 3
     assert all(side % 32 == 0 for size in sizes for side in size)
 

@@ -111,3 +111,18 @@ def test_crops_are_distributed_as_those_of_torchvision() -> None:
     a, b = (np.c_[x, x[:, 2] * x[:, 3], x[:, 2] == SIZE_HW[1]] for x in (a, b))
     error = np.sqrt(a.var(axis=0) / len(a) + b.var(axis=0) / len(b))
     assert (np.abs(a.mean(axis=0) - b.mean(axis=0)) < 4 * error).all()
+
+
+def test_regions_of_nothing_stay_and_ask_for_nothing() -> None:
+    """A crowd (label below 0) draws no crop, and what a crop shows of it is still one."""
+    region, small = [0.0, 0, 160, 120], [100.0, 70, 110, 80]
+    step = RandomIoUCrop(iou_options=(0.0, 1.0))
+    alone = View.of_picture(SIZE_HW, np.array([region]), np.array([-2]))
+    both = View.of_picture(SIZE_HW, np.array([region, small]), np.array([-2, 1]))
+    cropped = 0
+    for seed in range(20):
+        assert step(alone, np.random.default_rng(seed)) is alone
+        view = step(both, np.random.default_rng(seed))
+        assert view.labels.tolist() == [-2, 1]
+        cropped += view.size_hw != SIZE_HW
+    assert cropped > 3

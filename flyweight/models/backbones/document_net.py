@@ -66,9 +66,7 @@ class DocumentNet(Backbone):
         self.architecture = {"width": width, "stem_dilation": stem_dilation}
         channels = make_divisible(_STEM_CHANNELS * width)
         plan = Plan()
-        stem = ConvNormAct(
-            3, channels, stride=2, dilation=stem_dilation, norm=norm, act=relu
-        )
+        stem = ConvNormAct(3, channels, stride=2, dilation=stem_dilation, norm=norm, act=relu)
         plan.add("stem", stem, channels=channels, stride=2)
         for base, kernel_size in _STAGES:
             out_channels = make_divisible(base * width)

@@ -11,6 +11,7 @@ from torch import Tensor
 from flyweight.models.detectors.targets import Targets
 from flyweight.models.losses.box_iou_loss import iou_loss
 from flyweight.models.losses.focal import focal_terms
+from flyweight.models.matching.ignored_regions import ignore_in_regions
 from flyweight.models.matching.levels import (
     effective_regions,
     loss_level,
@@ -55,14 +56,18 @@ class AnchorFreeObjective:
         """
         grids, strides = self.cells.grids, self.cells.strides
         if targets.labels.shape[1] == 0:
-            return logits.new_full(logits.shape[:2], -1, dtype=torch.int64)
+            matches = logits.new_full(logits.shape[:2], -1, dtype=torch.int64)
+            return ignore_in_regions(matches, self.cells.squares(), targets.ignored_xyxy)
         regions = effective_regions(targets.boxes_xyxy, targets.valid, grids=grids, strides=strides)
         losses = self._loss_of_pairs(boxes_xyxy, logits, targets)
         cells_per_level = [rows * columns for rows, columns in grids]
         level = loss_level(
             mean_in_regions(losses, regions, cells_per_level=cells_per_level), targets.valid
         )
-        return match_regions(targets.boxes_xyxy, targets.valid, level, grids=grids, strides=strides)
+        matches = match_regions(
+            targets.boxes_xyxy, targets.valid, level, grids=grids, strides=strides
+        )
+        return ignore_in_regions(matches, self.cells.squares(), targets.ignored_xyxy)
 
     def _loss_of_pairs(self, boxes_xyxy: Tensor, logits: Tensor, targets: Targets) -> Tensor:
         """`[B, G, P]`: what each cell would lose if it were each object's."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from flyweight.core.errors import InputError
+from flyweight.models.detectors.pruned import Pruned
 
 
 class Config(Protocol):
@@ -24,6 +25,7 @@ class Config(Protocol):
         backbone_norm_eps: of BatchNorm in the backbone; None for the detector's own. Pretrained
             weights need the one they were trained with.
         folded: BatchNorm is folded into the convolutions, the modules have none.
+        pruned: layers that pruning left narrower than these numbers say.
     """
 
     family: ClassVar[str]
@@ -55,6 +57,9 @@ class Config(Protocol):
 
     @property
     def folded(self) -> bool: ...
+
+    @property
+    def pruned(self) -> Pruned: ...
 
     def to_dict(self) -> dict[str, Any]: ...
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from flyweight.core.manifest import Thresholds
 from flyweight.core.preprocessing import Preprocessing
 from flyweight.models.detectors.detector import Detector, Interpret
+from flyweight.models.detectors.pruned import narrow_network
 from flyweight.models.ops.anchors import BoxSizes
 
 
@@ -76,10 +77,12 @@ class Family:
         """The detector of a config, freshly initialised.
 
         Raises:
-            InputError: the numbers of the config contradict each other.
+            InputError: the numbers of the config contradict each other, or its pruned widths do.
         """
         self.check(config)
         network = self.network(config)
+        if config.pruned:
+            narrow_network(network, config.pruned, size_hw=config.size_hw)
         objective, postprocess = self.interpret(config, network)
         return Detector(
             config,

@@ -33,6 +33,7 @@ from flyweight.models.heads.rpn import ProposalLayer, RPNHead
 from flyweight.models.layers import make_divisible
 from flyweight.models.losses.roi import roi_loss, roi_terms
 from flyweight.models.losses.rpn import rpn_loss
+from flyweight.models.matching.ignored_regions import ignore_in_regions
 from flyweight.models.matching.samplers import hardest, sample_balanced
 from flyweight.models.matching.two_thresholds import BACKGROUND, TwoThresholdMatcher
 from flyweight.models.necks import PYRAMIDS
@@ -132,6 +133,7 @@ class FasterRCNNObjective(nn.Module):
             anchors,
             anchor_valid=self.anchors.inside() if self.inside_only else None,
         )
+        matches = ignore_in_regions(matches, anchors, targets.ignored_xyxy)
         positive, negative = self.rpn_sampler(matches >= 0, matches == BACKGROUND)
         return _deltas_to_objects(self.rpn_coder, anchors, matches, targets), positive, negative
 
@@ -149,6 +151,7 @@ class FasterRCNNObjective(nn.Module):
         boxes = torch.cat((proposals.boxes_xyxy, targets.boxes_xyxy), dim=1)
         valid = torch.cat((proposals.valid, targets.valid), dim=1)
         matches = self.roi_matcher(targets.boxes_xyxy, targets.valid, boxes, anchor_valid=valid)
+        matches = ignore_in_regions(matches, boxes, targets.ignored_xyxy)
         if self.hardest_regions:
             sampled = self._hardest(raw, boxes, matches, targets)
         else:

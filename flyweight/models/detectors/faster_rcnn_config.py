@@ -8,6 +8,7 @@ from typing import Any, ClassVar, get_args
 
 from flyweight.core.errors import InputError
 from flyweight.models.detectors.config import from_dict, to_dict
+from flyweight.models.detectors.pruned import Pruned
 from flyweight.models.necks import PYRAMIDS
 from flyweight.models.necks.coarser import Source
 from flyweight.models.ops.anchors import BoxSizes
@@ -58,6 +59,7 @@ class FasterRCNNConfig:
         roi_sampling: which regions: at "random" in these shares, or the "hardest" of all
             (OHEM, Shrivastava et al. 2016, section 4), which shares do not bind.
         folded: BatchNorm is folded into the convolutions, the modules have none.
+        pruned: layers that pruning left narrower than these numbers say.
     """
 
     family: ClassVar[str] = "faster_rcnn"
@@ -99,6 +101,7 @@ class FasterRCNNConfig:
     roi_positive_share: float = 0.25
     roi_sampling: str = "random"
     folded: bool = False
+    pruned: Pruned = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with the detector's family; `from_dict` reads it back."""

@@ -25,12 +25,14 @@ from flyweight.models.detectors.parts import (
     make_backbone,
     make_norm,
 )
+from flyweight.models.detectors.pruned import Pruned
 from flyweight.models.detectors.selection import select_batch
 from flyweight.models.detectors.targets import Targets
 from flyweight.models.heads.retina import RetinaHead, RetinaOutputs
 from flyweight.models.layers import make_divisible
 from flyweight.models.losses.box_terms import BoxTerms, make_box_terms
 from flyweight.models.losses.retina import retinanet_box_terms, retinanet_loss
+from flyweight.models.matching.ignored_regions import ignore_in_regions
 from flyweight.models.matching.levels import fpn_level
 from flyweight.models.matching.two_thresholds import TwoThresholdMatcher
 from flyweight.models.necks import PYRAMIDS
@@ -85,6 +87,7 @@ class RetinaNetConfig:
         smooth_l1_beta: of "smooth_l1"; 0 is L1.
         prior: of every class before training.
         folded: BatchNorm is folded into the convolutions, the modules have none.
+        pruned: layers that pruning left narrower than these numbers say.
     """
 
     family: ClassVar[str] = "retinanet"
@@ -123,6 +126,7 @@ class RetinaNetConfig:
     smooth_l1_beta: float = 1 / 9
     prior: float = 0.01
     folded: bool = False
+    pruned: Pruned = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with the detector's family; `from_dict` reads it back."""
@@ -196,6 +200,7 @@ class RetinaNetObjective(nn.Module):
             level_of_box=self._level_by_size(targets) if self.by_size else None,
             level_of_anchor=self.anchors.level_of_anchor,
         )
+        matches = ignore_in_regions(matches, anchors, targets.ignored_xyxy)
         if targets.labels.shape[1] == 0:
             return anchors.new_zeros(*matches.shape, 4), matches
         positive = matches >= 0

@@ -22,6 +22,7 @@ from flyweight.models.backbones import Backbone
 from flyweight.models.detectors.config import from_dict, to_dict
 from flyweight.models.detectors.family import ClassRows, Family
 from flyweight.models.detectors.parts import make_backbone, make_norm
+from flyweight.models.detectors.pruned import Pruned
 from flyweight.models.detectors.selection import select_batch
 from flyweight.models.detectors.targets import Targets
 from flyweight.models.heads.initialisation import initialise_head, set_background_prior
@@ -30,6 +31,7 @@ from flyweight.models.layers import L2Norm
 from flyweight.models.losses.box_terms import BoxTerms, make_box_terms
 from flyweight.models.losses.multibox import Mining, multibox_loss
 from flyweight.models.losses.smooth_l1 import smooth_l1_terms
+from flyweight.models.matching.ignored_regions import ignore_in_regions
 from flyweight.models.matching.max_iou import MaxIoUMatcher
 from flyweight.models.necks import PYRAMIDS, SSDExtras
 from flyweight.models.necks.ssd_extras import scaled_extras
@@ -83,6 +85,7 @@ class SSDConfig:
         background_prior: the probability of background before training, by the bias of the
             class head; None starts from all classes alike.
         folded: BatchNorm is folded into the convolutions, the modules have none.
+        pruned: layers that pruning left narrower than these numbers say.
     """
 
     family: ClassVar[str] = "ssd"
@@ -121,6 +124,7 @@ class SSDConfig:
     box_weight: float = 1.0
     background_prior: float | None = None
     folded: bool = False
+    pruned: Pruned = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with the detector's family; `from_dict` reads it back."""
@@ -190,19 +194,17 @@ class SSDObjective(nn.Module):
         """What each anchor should say.
 
         Returns:
-            Deltas `[B, A, 4]`, zero where background; classes int64 `[B, A]`, 0 for background.
+            Deltas `[B, A, 4]`, zero where background; classes int64 `[B, A]`, 0 for background, -1
+            for ignored.
         """
         anchors = self.anchors.boxes_xyxy
-        images, slots = targets.labels.shape
-        if slots == 0:
-            shape = (images, len(anchors))
-            return anchors.new_zeros(*shape, 4), torch.zeros(
-                shape, dtype=torch.int64, device=anchors.device
-            )
         matches = self.matcher(targets.boxes_xyxy, targets.valid, anchors)
+        matches = ignore_in_regions(matches, anchors, targets.ignored_xyxy)
+        if targets.labels.shape[1] == 0:
+            return anchors.new_zeros(*matches.shape, 4), matches + 1
         positive = matches >= 0
         slot = matches.clamp(min=0)
-        classes = torch.where(positive, targets.labels.gather(1, slot) + 1, 0)
+        classes = torch.where(positive, targets.labels.gather(1, slot), matches) + 1
         boxes = targets.boxes_xyxy.gather(1, slot.unsqueeze(-1).expand(-1, -1, 4))
         # Background anchors aim at themselves: a padded slot has no size, and log(0) would poison.
         boxes = torch.where(positive.unsqueeze(-1), boxes, anchors)

@@ -20,10 +20,13 @@ class Targets:
     Attributes:
         boxes_xyxy: float32 `[B, G, 4]`, pixels of the network's input; zeros where padded.
         labels: int64 `[B, G]`, contiguous from 0; -1 where padded.
+        ignored_xyxy: float32 `[B, R, 4]`, regions where nothing is called background, such as
+            crowds; zeros where padded. None for none.
     """
 
     boxes_xyxy: Tensor
     labels: Tensor
+    ignored_xyxy: Tensor | None = None
 
     @property
     def valid(self) -> Tensor:
@@ -35,14 +38,21 @@ class Targets:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Targets:
         """The same on another device."""
+        ignored = self.ignored_xyxy
         return Targets(
             self.boxes_xyxy.to(device, non_blocking=non_blocking),
             self.labels.to(device, non_blocking=non_blocking),
+            None if ignored is None else ignored.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> Targets:
         """The same in page-locked memory; a torch DataLoader calls this."""
-        return Targets(self.boxes_xyxy.pin_memory(), self.labels.pin_memory())
+        ignored = self.ignored_xyxy
+        return Targets(
+            self.boxes_xyxy.pin_memory(),
+            self.labels.pin_memory(),
+            None if ignored is None else ignored.pin_memory(),
+        )
 
     @staticmethod
     def from_lists(boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor]) -> Targets:

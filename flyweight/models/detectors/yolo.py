@@ -37,6 +37,7 @@ from flyweight.models.heads.yolo import SHARED_COLUMNS, YOLOHead, initialise_out
 from flyweight.models.layers import ActFactory, ConvNormAct, DepthwiseSeparable
 from flyweight.models.layers.conv import NormFactory
 from flyweight.models.losses.yolo import Normalisation, YOLOBoxLoss, yolo_loss
+from flyweight.models.matching.ignored_regions import ignore_in_regions
 from flyweight.models.matching.yolo import YOLOMatcher, ignore_by_iou
 from flyweight.models.necks import PYRAMIDS
 from flyweight.models.ops.anchors import AnchorGrid, BoxSizes, pixel_sizes, relative_sizes
@@ -119,7 +120,8 @@ class YOLOObjective(nn.Module):
         own = self.anchors.boxes_xyxy.expand_as(predicted_xyxy)
         images, slots = targets.labels.shape
         if slots == 0:
-            return own, targets.labels.new_full((images, len(self.anchors)), BACKGROUND)
+            classes = targets.labels.new_full((images, len(self.anchors)), BACKGROUND)
+            return own, ignore_in_regions(classes, predicted_xyxy, targets.ignored_xyxy)
         matches = self.matcher(targets.boxes_xyxy, targets.valid)
         ignored = ignore_by_iou(
             predicted_xyxy, targets.boxes_xyxy, targets.valid, threshold=self.ignore_iou
@@ -128,6 +130,7 @@ class YOLOObjective(nn.Module):
         slot = matches.clamp(min=0)
         elsewhere = torch.where(ignored, IGNORED, BACKGROUND)
         classes = torch.where(positive, targets.labels.gather(1, slot), elsewhere)
+        classes = ignore_in_regions(classes, predicted_xyxy, targets.ignored_xyxy)
         boxes = targets.boxes_xyxy.gather(1, slot.unsqueeze(-1).expand(-1, -1, 4))
         return torch.where(positive.unsqueeze(-1), boxes, own), classes
 

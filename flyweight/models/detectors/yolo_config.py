@@ -9,6 +9,7 @@ from typing import Any, ClassVar, get_args
 from flyweight.core.errors import InputError
 from flyweight.models.detectors.config import from_dict, to_dict
 from flyweight.models.detectors.parts import ACTIVATIONS, NORMS
+from flyweight.models.detectors.pruned import Pruned
 from flyweight.models.layers import make_divisible
 from flyweight.models.losses.yolo import Normalisation, YOLOBoxLoss
 from flyweight.models.necks import PYRAMIDS
@@ -58,6 +59,7 @@ class YOLOConfig:
             in Darknet: gradients then grow with the objects in a picture, and the learning rate
             and clipping of other detectors do not suit them.
         folded: BatchNorm is folded into the convolutions, the modules have none.
+        pruned: layers that pruning left narrower than these numbers say.
     """
 
     family: ClassVar[str] = "yolo"
@@ -89,6 +91,7 @@ class YOLOConfig:
     class_weight: float = 1.0
     normalisation: str = "positives"
     folded: bool = False
+    pruned: Pruned = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with the detector's family; `from_dict` reads it back."""

@@ -59,7 +59,7 @@ def multibox_loss(
         deltas: `[B, A, 4]`.
         logits: `[B, A, C + 1]`, background first.
         target_deltas: `[B, A, 4]`, finite everywhere, read only where an anchor is positive.
-        target_classes: int64 `[B, A]`, 0 for background, else class + 1.
+        target_classes: int64 `[B, A]`, 0 for background, -1 for ignored, else class + 1.
         negatives_per_positive: of the mining.
         mining: whose class loss counts: all positives and the hardest "negatives"; the "hardest"
             of both, as many in all (OHEM, Shrivastava et al. 2016, section 4.1); or all anchors,
@@ -72,13 +72,16 @@ def multibox_loss(
         `box` and `class`, scalars.
     """
     positive = target_classes > 0
+    wanted = target_classes.clamp(min=0)
     # [C + 1, ...] flattened: the two-dimensional kernel is several times the spatial one's speed.
     class_loss = functional.cross_entropy(
         logits.float().flatten(0, 1),
-        target_classes.flatten(),
+        wanted.flatten(),
         reduction="none",
         label_smoothing=label_smoothing,
-    ).view_as(target_classes)
+    ).view_as(wanted)
+    # the easiest there are: mining takes them last, and they add nothing
+    class_loss = torch.where(target_classes < 0, 0.0, class_loss)
     if mining == "negatives":
         counted = positive | hard_negatives(class_loss, positive, negatives_per_positive)
         class_loss = torch.where(counted, class_loss, 0.0)
@@ -86,7 +89,7 @@ def multibox_loss(
         count = (1 + negatives_per_positive) * positive.sum(1, keepdim=True)
         class_loss = torch.where(_hardest(class_loss, count), class_loss, 0.0)
     else:
-        own = logits.float().log_softmax(-1).gather(-1, target_classes.unsqueeze(-1)).squeeze(-1)
+        own = logits.float().log_softmax(-1).gather(-1, wanted.unsqueeze(-1)).squeeze(-1)
         alpha = torch.where(positive, focal_alpha, 1 - focal_alpha)
         class_loss = alpha * (1 - own.exp()) ** focal_gamma * class_loss
     positives = mean_over_processes(positive.sum()).clamp(min=1)

@@ -45,6 +45,11 @@ class CellGrid(nn.Module):
         self.register_buffer("centre", torch.cat(centres), persistent=False)
         self.register_buffer("unit", torch.cat(units), persistent=False)
 
+    def squares(self) -> Tensor:
+        """The cells themselves, `xyxy [P, 4]` pixels."""
+        half = self.unit / (2 * NORMALISER)
+        return torch.cat((self.centre - half, self.centre + half), dim=-1)
+
     def decode(self, distances: Tensor) -> Tensor:
         """Boxes `xyxy [..., P, 4]` in pixels from `distances [..., P, 4]`: left, top, right, bottom
         of the cell's centre, in units of four cells."""

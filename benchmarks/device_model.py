@@ -168,6 +168,7 @@ def report(work: Path) -> dict[str, Any]:
             measured = median(visit["milliseconds"][name] for visit in seen)
             steady = median(visit["milliseconds"][name] / visit["drift"] for visit in seen)
             rows[name] = {
+                "visits": len(seen),
                 "measured_ms": round(measured, 2),
                 "without_drift_ms": round(steady, 2),
                 "predicted_ms": round(predicted, 2),
@@ -176,7 +177,21 @@ def report(work: Path) -> dict[str, Any]:
                 "mmacs": round(cost.macs / 1e6, 1),
             }
         result[runtime] = {"probes": len(model.measured)}
-        result[runtime]["drift"] = [round(visit["drift"], 3) for visit in visits]
+        result[runtime]["visits"] = [
+            {
+                "drift": round(visit["drift"], 3),
+                "networks": len(visit["milliseconds"]),
+                "median_absolute_error": round(
+                    median(
+                        abs(rows[name]["predicted_ms"] / measured - 1)
+                        for name, measured in visit["milliseconds"].items()
+                    ),
+                    3,
+                ),
+            }
+            for visit in visits
+            if visit["milliseconds"]
+        ]
         for figure in ("error", "error_without_drift"):
             errors = [abs(row[figure]) for row in rows.values()]
             result[runtime][f"median_absolute_{figure}"] = round(median(errors), 3)

@@ -42,6 +42,8 @@ class Findings:
         self.content["predicted"] = {
             "runtime": latency.runtime,
             "threads": latency.threads,
+            "device": latency.description,
+            "unknown": list(prediction.unknown),
             "milliseconds": prediction.milliseconds,
             "by_layer": by_layer,
         }
@@ -50,10 +52,10 @@ class Findings:
     def measure(self, detector: Detector, runtime: str, *, threads: int | None) -> None:
         """Milliseconds as the runtime's own profiler has them, and the roofline."""
         times = profile_measure.measure(detector, runtime, threads=threads)
-        ceilings, points = profile_measure.measure_roofline(detector, times)
-        self.content["measured"] = profile_measure.measured_content(times, ceilings, points)
+        found = profile_measure.measure_roofline(detector, times)
+        self.content["measured"] = profile_measure.measured_content(times, found)
         self.times[f"measured, {runtime}"] = times.by_layer()
-        self.sections.append(profile_measure.roofline_section(ceilings, points, runtime))
+        self.sections.append(profile_measure.roofline_section(found, runtime))
 
     def advise(self, context: Context, apply: Path | None) -> None:
         """What the rules say, and, with a file to write to, the config that comes of it."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyweight.cli.output import note, progress_bar
-from flyweight.core.errors import InputError
+from flyweight.core.errors import CheckError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,90 +53,139 @@ def measure(detector: Detector, runtime: str, *, threads: int | None) -> LayerTi
         return time_layers(Path(made.path), threads=threads)
 
 
-def measure_roofline(detector: Detector, times: LayerTimes) -> tuple[Ceilings, list[RooflinePoint]]:
+@dataclass(frozen=True)
+class Roofline:
+    """Where layers stand under the machine's limits, or why that cannot be said.
+
+    Attributes:
+        ceilings: None where they could not be measured.
+        points: of the layers.
+        notes: sentences: what is above the roof, or why there is none.
+    """
+
+    ceilings: Ceilings | None
+    points: list[RooflinePoint]
+    notes: list[str]
+
+
+def measure_roofline(detector: Detector, times: LayerTimes) -> Roofline:
     """This machine's limits, and where each layer stands under them."""
     from flyweight.profiling.ceilings import measure_ceilings
-    from flyweight.profiling.roofline import roofline
+    from flyweight.profiling.roofline import measured_roofline, why_above
     from flyweight.profiling.trace import trace_detector
 
     # As it ran: an exported file has its norms folded.
     cost = trace_detector(detector, folded=times.runtime != "torch")
-    ceilings = measure_ceilings(threads=times.threads)
-    points = roofline(cost, times.by_layer(), ceilings, runtime=times.runtime)
-    return ceilings, points
+    try:
+        ceilings, points = measured_roofline(
+            cost,
+            times.by_layer(),
+            lambda: measure_ceilings(threads=times.threads),
+            runtime=times.runtime,
+        )
+    except CheckError as error:  # the layers' times stand without it
+        return Roofline(None, [], [f"No roofline: {error}."])
+    notes = why_above(points)
+    if ceilings.disturbed:
+        notes.append("Other processes used the cores all the while: the machine may do more.")
+    return Roofline(ceilings, points, notes)
 
 
-def measured_content(
-    times: LayerTimes, ceilings: Ceilings, points: list[RooflinePoint]
-) -> dict[str, Any]:
+def measured_content(times: LayerTimes, found: Roofline) -> dict[str, Any]:
     """For JSON."""
     return {
         "runtime": times.runtime,
         "threads": times.threads,
         "run": asdict(times.run),
         "profiled_run": asdict(times.profiled_run),
+        "layers_milliseconds": times.sum_of_layers,
         "layers": [asdict(each) for each in times.layers],
-        "ceilings": asdict(ceilings),
+        "ceilings": None if found.ceilings is None else asdict(found.ceilings),
         "roofline": [
-            {**asdict(each), "intensity": each.intensity, "share": each.share} for each in points
+            {**asdict(each), "intensity": each.intensity, "share": each.share}
+            for each in found.points
         ],
+        "notes": [*times.notes(), *found.notes],
     }
 
 
-def roofline_section(ceilings: Ceilings, points: list[RooflinePoint], runtime: str) -> Section:
+def roofline_section(found: Roofline, runtime: str) -> Section:
     """For the page."""
-    from flyweight.profiling.roofline import roofline_chart
+    import html
+
+    from flyweight.profiling.roofline import longest, roofline_chart, shown_limits
     from flyweight.reports.page import Section, table
 
-    longest = sorted(points, key=lambda each: -each.milliseconds)[:LONGEST]
+    title = f"Roofline in {runtime}"
+    told = "".join(f"<p>{html.escape(note)}</p>" for note in found.notes)
+    ceilings = found.ceilings
+    if ceilings is None:
+        return Section(title, told)
     rows = [
         [
-            each.layer,
-            f"{each.milliseconds:.3f}",
+            f"{place}  {each.layer}",
+            each.kind,
+            f"{each.milliseconds:.3f} ms",
             f"{each.intensity:.1f}",
             f"{each.gflops:.1f}",
             f"{each.attainable_gflops:.1f}",
             f"{100 * each.share:.0f} %",
             each.bound,
         ]
-        for each in longest
+        for place, each in enumerate(longest(found.points, LONGEST), start=1)
     ]
-    columns = ("the longest", "ms", "intensity", "GFLOP/s", "allowed", "reached", "bound by")
-    limits = ", ".join(f"{name} {reached:.0f}" for name, reached in ceilings.gflops.items())
+    columns = (
+        "the longest", "kind", "time", "intensity", "GFLOP/s", "allowed", "reached",
+        "bound by",
+    )  # fmt: skip
+    limits = ", ".join(f"{name} {rate:.0f}" for name, rate in shown_limits(ceilings).items())
+    # on a phone one scrolls, and can read
+    chart = f'<div style="min-width:620px">{roofline_chart(found.points, ceilings)}</div>'
     return Section(
-        f"Roofline in {runtime}",
-        roofline_chart(points, ceilings) + table(columns, rows),
+        title,
+        f'<div class="scroll">{chart}</div>{told}{table(columns, rows)}',
         f"This machine's measured limits with {ceilings.threads} threads: {limits} GFLOP/s in "
         f"products of matrices, {ceilings.bandwidth_gbs:.1f} GB/s to and from memory. Left of the "
-        "bend a layer waits for memory, right of it for arithmetic; above the roof a cache helped.",
+        "bend a layer waits for memory, right of it for arithmetic; the further below the roof, "
+        "the more a better kernel could bring. Larger marks take longer; numbers are those of the "
+        "table.",
     )
 
 
 def render_measured(console: Console, content: dict[str, Any]) -> None:
-    """The layers that take longest."""
+    """The layers that take longest, and how far below the limits they are."""
     from rich import box
     from rich.table import Table
 
     run = content["run"]
     table = Table(
         title=f"{content['runtime']}, {content['threads']} threads: {run['milliseconds']:.2f} ms "
-        f"± {run['spread']:.2f}" + (", disturbed by others" if run["disturbed"] else ""),
+        f"± {run['spread']:.2f}, its layers together {content['layers_milliseconds']:.2f}",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("the longest", overflow="ellipsis", no_wrap=True)
-    for column in ("ms", "reached", "allowed", "bound by"):
+    table.add_column("the longest", no_wrap=True)
+    for column in ("ms", "±", "GFLOP/s", "of limit", "bound by"):
         table.add_column(column, justify="right", no_wrap=True)
-    for each in sorted(content["roofline"], key=lambda point: -point["milliseconds"])[:LONGEST]:
-        table.add_row(
-            each["layer"],
-            f"{each['milliseconds']:.3f}",
-            f"{each['gflops']:.1f}",
-            f"{each['attainable_gflops']:.1f} GFLOP/s",
-            each["bound"],
-        )
+    under = {each["layer"]: each for each in content["roofline"]}
+    spent: dict[str, list[float]] = {}
+    for each in content["layers"]:
+        total = spent.setdefault(each["layer"], [0.0, 0.0])
+        total[0] += each["milliseconds"]
+        total[1] += each["spread"]
+    room = max(20, console.width - 48) if console.is_terminal else 1000
+    for layer in sorted(spent, key=lambda name: -spent[name][0])[:LONGEST]:
+        point = under.get(layer)
+        reached = ["–"] * 3
+        if point is not None:
+            reached = [f"{point['gflops']:.1f}", f"{100 * point['share']:.0f}%", point["bound"]]
+        name = layer or "(input and output)"
+        name = name if len(name) <= room else f"…{name[1 - room :]}"
+        table.add_row(name, *(f"{figure:.3f}" for figure in spent[layer]), *reached)
     console.print(table)
+    for line in content["notes"]:
+        console.print(line, style="dim", markup=False)
 
 
 def calibrate_device(
@@ -151,4 +200,9 @@ def calibrate_device(
             path, runtime=runtime, threads=threads, seconds=seconds, progress=progress
         )
     summary = asdict(replace(model, measured=()))
-    return {**summary, "measured": len(model.measured), "file": str(path)}
+    return {
+        **summary,
+        "device": model.description,
+        "measured": len(model.measured),
+        "file": str(path),
+    }

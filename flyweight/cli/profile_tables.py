@@ -20,10 +20,10 @@ def render(console: Console, content: dict[str, Any], by: str) -> None:
     _render_levels(console, content)
     if "predicted" in content:
         told = content["predicted"]
-        console.print(
-            f"predicted: {told['milliseconds']:.2f} ms in {told['runtime']}, "
-            f"{told['threads']} threads"
-        )
+        console.print(f"predicted: {told['milliseconds']:.2f} ms on {told['device']}", markup=False)
+        if told["unknown"]:
+            kinds = ", ".join(told["unknown"])
+            console.print(f"priced as additions, for want of a measurement: {kinds}", style="dim")
     if "measured" in content:
         render_measured(console, content["measured"])
     if "advice" in content:
@@ -37,8 +37,7 @@ def render(console: Console, content: dict[str, Any], by: str) -> None:
 def render_calibrated(console: Console, content: dict[str, Any]) -> None:
     """What a calibration did."""
     console.print(
-        f"{content['measured']} operators measured in {content['runtime']}, "
-        f"{content['threads']} threads: {content['file']}",
+        f"{content['device']}: {content['file']}",
         markup=False,
         soft_wrap=True,
     )

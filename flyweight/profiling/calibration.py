@@ -66,7 +66,7 @@ def calibrate(
             timing = _time_probe(probe, model)
             if timing.disturbed and (round_left or seconds is not None):
                 continue  # others used the machine: again in the next round, or the next call
-            measured = MeasuredProbe(probe, timing.milliseconds, timing.spread)
+            measured = MeasuredProbe(probe, timing.milliseconds, timing.spread, timing.restart)
             model = replace(model, measured=(*model.measured, measured))
             if progress is not None:
                 progress(len(model.measured), len(wanted))

@@ -8,15 +8,15 @@ does no arithmetic at all.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from flyweight.core.errors import InputError
-from flyweight.profiling.stopwatch import time_in_turns
+from flyweight.core.errors import CheckError, InputError
+from flyweight.profiling.stopwatch import OTHERS, PATIENCE, PAUSE_S, Load
 from flyweight.runtime.onnxruntime_session import session_options
 from flyweight.runtime.session import checked_threads
 
@@ -25,18 +25,23 @@ GEMM_SIDES = (1024, 256, 64)
 LONGEST_S = 0.05
 COPY_BYTES = 1 << 27
 OPSET = 18
+# A limit is what was reached this often, this closely: a maximum that came once may be an accident.
+REPEATED, CLOSELY = 3, 0.1
+
+Call = Callable[[], object]
+Stopwatch = Callable[[Call], float]
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """A machine's limits with a number of threads.
+    """A machine's limits with a number of threads: the most that was reached.
 
     Attributes:
         gflops: billions of operations a second, two a multiply-accumulate pair, by precision:
             `fp32` always, `bf16` and `int8` where what is installed has them.
         bandwidth_gbs: billions of bytes a second, read and written together.
         threads: that worked at once.
-        disturbed: other processes used the cores meanwhile: the machine can do more.
+        disturbed: other processes used the cores all the while: the machine may do more.
     """
 
     gflops: dict[str, float]
@@ -52,6 +57,15 @@ class Ceilings:
         """`min(peak, bandwidth × intensity)`: what a layer of this intensity can reach."""
         return min(self._peak(precision), self.bandwidth_gbs * intensity)
 
+    def higher(self, other: Ceilings) -> Ceilings:
+        """Of two measurements of one machine the larger of each limit: both were reached."""
+        gflops = {
+            name: max(each.gflops[name] for each in (self, other) if name in each.gflops)
+            for name in self.gflops | other.gflops
+        }
+        bandwidth = max(self.bandwidth_gbs, other.bandwidth_gbs)
+        return Ceilings(gflops, bandwidth, self.threads, self.disturbed and other.disturbed)
+
     def _peak(self, precision: str) -> float:
         if precision not in self.gflops:
             raise InputError(
@@ -60,50 +74,97 @@ class Ceilings:
         return self.gflops[precision]
 
 
-def measure_ceilings(*, threads: int | None = None, rounds: int = 7) -> Ceilings:
-    """Median of interleaved runs; of several ways to multiply at one precision the quickest.
+@dataclass(frozen=True)
+class Workload:
+    """Something to run, and the operations it does or the bytes it moves."""
 
-    Args:
-        threads: the available cores by default.
-        rounds: of all measurements in turns.
-    """
-    import torch
-
-    threads, before = checked_threads(threads), torch.get_num_threads()
-    torch.set_num_threads(threads)
-    makers: dict[str, Callable[[int], Callable[[], object]]] = {
-        "fp32 torch": lambda side: _torch_product(side, torch.float32),
-        "bf16 torch": lambda side: _torch_product(side, torch.bfloat16),
-        "int8 torch": lambda side: _torch_product(side, torch.int8),
-        "int8 onnxruntime": lambda side: _integer_product(side, threads),
-    }
-    try:
-        products = {name: made for name, make in makers.items() if (made := _largest(make))}
-        source = torch.zeros(COPY_BYTES // 4)
-        target = torch.empty_like(source)
-        calls = {name: call for name, (call, _) in products.items()}
-        timings = time_in_turns(calls | {"copy": lambda: target.copy_(source)}, rounds=rounds)
-    finally:
-        torch.set_num_threads(before)
-    gflops: dict[str, float] = {}
-    for name, (_, side) in products.items():
-        precision = name.partition(" ")[0]
-        reached = 2 * side**3 / timings[name].milliseconds / 1e6
-        gflops[precision] = max(gflops.get(precision, 0.0), reached)
-    bandwidth = 2 * COPY_BYTES / timings["copy"].milliseconds / 1e6
-    disturbed = any(timing.disturbed for timing in timings.values())
-    return Ceilings(gflops, bandwidth, threads, disturbed)
+    call: Call
+    amount: float
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def seconds_of(call: Call) -> float:
+    """How long one call takes, by the clock on the wall."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
-def _largest(
-    make: Callable[[int], Callable[[], object]],
-) -> tuple[Callable[[], object], int] | None:
+def measure_ceilings(
+    *, threads: int | None = None, rounds: int = 7, stopwatch: Stopwatch = seconds_of
+) -> Ceilings:
+    """The most that was reached, of several ways to multiply at one precision by the quickest.
+
+    Args:
+        threads: the available cores by default.
+        rounds: of all measurements in turns; up to PATIENCE times as many on a busy machine.
+        stopwatch: gives the seconds of a call.
+
+    Raises:
+        CheckError: other processes use the machine so much that no limit shows.
+    """
+    import torch
+
+    threads, before = checked_threads(threads), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    makers: dict[str, Callable[[int], Call]] = {
+        "fp32 torch": lambda side: _torch_product(side, torch.float32),
+        "fp32 onnxruntime": lambda side: _onnx_product(side, threads, "MatMul"),
+        "bf16 torch": lambda side: _torch_product(side, torch.bfloat16),
+        "int8 torch": lambda side: _torch_product(side, torch.int8),
+        "int8 onnxruntime": lambda side: _onnx_product(side, threads, "MatMulInteger"),
+    }
+    try:
+        source = torch.zeros(COPY_BYTES // 4)
+        target = torch.empty_like(source)
+        workloads = {"copy": Workload(lambda: target.copy_(source), 2 * COPY_BYTES)}
+        for name, make in makers.items():
+            if largest := _largest(make, stopwatch):
+                workloads[name] = largest
+        reached, disturbed = most_reached(workloads, rounds=rounds, stopwatch=stopwatch)
+    finally:
+        torch.set_num_threads(before)
+    bandwidth, gflops = reached.pop("copy"), dict[str, float]()
+    for name, rate in reached.items():
+        precision = name.partition(" ")[0]
+        gflops[precision] = max(gflops.get(precision, 0.0), rate)
+    return Ceilings(gflops, bandwidth, threads, disturbed)
+
+
+def most_reached(
+    workloads: Mapping[str, Workload], *, rounds: int, stopwatch: Stopwatch = seconds_of
+) -> tuple[dict[str, float], bool]:
+    """The highest rate of each in billions a second, and whether others used the cores all along.
+
+    Others only ever make a run slower, so the quickest one says most.
+
+    Raises:
+        CheckError: a highest rate did not come again, however often it was tried.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in workloads}
+    quiet = False
+    for done in range(1, PATIENCE * rounds + 1):
+        load = Load()
+        for name, workload in workloads.items():
+            time.sleep(PAUSE_S)
+            workload.call()
+            # never 0: a clock may be coarse
+            rates[name].append(workload.amount / max(stopwatch(workload.call), 1e-9) / 1e9)
+        quiet |= load.others() <= OTHERS
+        unsure = [name for name, each in rates.items() if not _came_again(each)]
+        if done >= rounds and not unsure:
+            return {name: max(each) for name, each in rates.items()}, not quiet
+    raise CheckError(
+        f"the machine's limits cannot be measured, {', '.join(unsure)} varies too much: "
+        "other processes use the cores; stop them, or wait, and measure again"
+    )
+
+
+def _came_again(rates: list[float]) -> bool:
+    highest = sorted(rates, reverse=True)
+    return len(rates) >= REPEATED and highest[REPEATED - 1] >= (1 - CLOSELY) * highest[0]
+
+
+def _largest(make: Callable[[int], Call], stopwatch: Stopwatch) -> Workload | None:
     """The largest product that takes no longer than it should; None where there is none at all."""
     # not every build has every precision, and each says so in its own way
     with suppress(RuntimeError, NotImplementedError, AttributeError):
@@ -111,14 +172,14 @@ def _largest(
             call = make(side)
             call()
             # the quickest: a hiccup must not make a small product stand for the machine
-            spent = min(_seconds(call) for _ in range(5))
+            spent = min(stopwatch(call) for _ in range(5))
             # four times the side are 64 times the work
             if side == GEMM_SIDES[0] or 64 * spent > LONGEST_S:
-                return call, side
+                return Workload(call, 2 * side**3)
     return None
 
 
-def _torch_product(side: int, dtype: Any) -> Callable[[], object]:
+def _torch_product(side: int, dtype: Any) -> Call:
     import torch
 
     if dtype is torch.int8:
@@ -128,25 +189,26 @@ def _torch_product(side: int, dtype: Any) -> Callable[[], object]:
     return lambda: square @ square
 
 
-def _integer_product(side: int, threads: int) -> Callable[[], object]:
-    """uint8 × int8 to int32 in ONNX Runtime: the product under its quantised convolutions."""
+def _onnx_product(side: int, threads: int, operator: str) -> Call:
+    """`MatMul` of float32, or `MatMulInteger`, uint8 × int8 to int32: under its convolutions."""
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
-    square = (side, side)
-    random = np.random.default_rng(0)
+    square, random = (side, side), np.random.default_rng(0)
+    integer = operator == "MatMulInteger"
     # seven bits: AVX2 without VNNI adds pairs of products in 16 bits
-    weights = numpy_helper.from_array(random.integers(-64, 64, square).astype(np.int8), "b")
+    left = random.integers(0, 256, square).astype(np.uint8 if integer else np.float32)
+    right = random.integers(-64, 64, square).astype(np.int8 if integer else np.float32)
+    taken, given = (TensorProto.UINT8, TensorProto.INT32) if integer else (TensorProto.FLOAT,) * 2
     graph = helper.make_graph(
-        [helper.make_node("MatMulInteger", ["a", "b"], ["c"])],
+        [helper.make_node(operator, ["a", "b"], ["c"])],
         "product",
-        [helper.make_tensor_value_info("a", TensorProto.UINT8, square)],
-        [helper.make_tensor_value_info("c", TensorProto.INT32, square)],
-        initializer=[weights],
+        [helper.make_tensor_value_info("a", taken, square)],
+        [helper.make_tensor_value_info("c", given, square)],
+        initializer=[numpy_helper.from_array(right, "b")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"]
     )
-    feed = {"a": random.integers(0, 256, square, dtype=np.uint8)}
-    return lambda: session.run(None, feed)
+    return lambda: session.run(None, {"a": left})

@@ -31,18 +31,21 @@ from flyweight.profiling.probes import Probe, draft
 from flyweight.profiling.work import Work, fused_work, operation_work, surrounding_work
 
 FORMAT = "flyweight-calibration-1"
+PRECISION = "fp32"
 FEWEST_PROBES = 30
 # Rounds in which equations that fit badly, disturbed as they may be, lose weight.
 ROBUST_ROUNDS = 5
+RESTARTED_MS = 1.0
 
 
 @dataclass(frozen=True)
 class MeasuredProbe:
-    """One small network and how long it took: the median and half its quartiles' distance."""
+    """One small network and how long it took, as `stopwatch.time_call` timed it."""
 
     probe: Probe
     milliseconds: float
     spread: float = 0.0
+    restart: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class Prediction:
         milliseconds: of one run, a picture taken in and predictions decoded: `network_ms` of
             `flyweight bench`.
         by_operation: of each operation of the network; 0.0 for one that runs inside another.
-        surroundings: of what is no operation of the network: the start of a run, the picture, the
-            decoding.
+        surroundings: of what is no operation of the network: the start of a run after a pause, the
+            picture, the decoding.
         unknown: kinds of operators that were not measured on this device; they are taken to cost
             what an addition of their size costs.
     """
@@ -81,6 +84,18 @@ class DeviceModel:
     machine: dict[str, Any] = field(default_factory=dict)
     measured: tuple[MeasuredProbe, ...] = ()
 
+    @property
+    def description(self) -> str:
+        """What was measured, for those who were sent the file."""
+        machine = self.machine
+        version = machine.get("versions", {}).get(self.runtime, "")
+        return (
+            f"{machine.get('processor', 'unknown processor')}, "
+            f"{machine.get('cores', '?')} cores, {machine.get('system', 'unknown system')}; "
+            f"{f'{self.runtime} {version}'.strip()} in {PRECISION} with {self.threads} threads, "
+            f"{len(self.measured)} operators measured"
+        )
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DeviceModel:
         """Read what `save` wrote, here or elsewhere.
@@ -102,8 +117,8 @@ class DeviceModel:
             )
         try:
             measured = tuple(
-                MeasuredProbe((str(kind), *numbers), float(milliseconds), float(spread))
-                for (kind, *numbers), milliseconds, spread in content["measured"]
+                MeasuredProbe((str(kind), *numbers), *map(float, times))
+                for (kind, *numbers), *times in content["measured"]
             )
             model = cls(
                 content["runtime"], int(content["threads"]), dict(content["machine"]), measured
@@ -114,6 +129,12 @@ class DeviceModel:
             raise InputError(
                 "the calibration is damaged", where=path, fix="calibrate anew"
             ) from error
+        if content.get("precision", PRECISION) != PRECISION:
+            raise InputError(
+                f"the calibration is of {content['precision']}",
+                where=path,
+                fix=f"give one of {PRECISION}",
+            )
         if model.runtime not in RUNTIMES or not all(
             each.milliseconds > 0 and math.isfinite(each.milliseconds) for each in measured
         ):
@@ -123,12 +144,16 @@ class DeviceModel:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a small JSON, whole or not at all."""
         rows = [
-            [list(each.probe), round(each.milliseconds, 5), round(each.spread, 5)]
+            [
+                list(each.probe),
+                *(round(time, 5) for time in (each.milliseconds, each.spread, each.restart)),
+            ]
             for each in self.measured
         ]
         head = {
             "format": FORMAT,
             "runtime": self.runtime,
+            "precision": PRECISION,
             "threads": self.threads,
             "machine": self.machine,
         }
@@ -153,6 +178,16 @@ class DeviceModel:
         works = [network_work(draft(each.probe), self.runtime) for each in self.measured]
         return fit_rates(works, [each.milliseconds for each in self.measured])
 
+    @cached_property
+    def restart(self) -> float:
+        """Milliseconds that a run takes longer soon after a pause, whatever is run.
+
+        Threads are woken and clocks rise, which is over after a millisecond or two: probes that
+        are shorter than that have a part of it, a network has it whole.
+        """
+        whole = [each.restart for each in self.measured if each.milliseconds >= RESTARTED_MS]
+        return max(0.0, float(np.median(whole))) if whole else 0.0
+
     def predict(self, cost: NetworkCost) -> Prediction:
         """How long one run of a network will take.
 
@@ -170,6 +205,7 @@ class DeviceModel:
                 work = operation_work(_as_addition(operation))
             spent[head] += sum(rates.get(name, 0.0) * amount for name, amount in work.items())
         around = sum(rates.get(name, 0.0) * amount for name, amount in surroundings.items())
+        around += self.restart
         return Prediction(sum(spent) + around, tuple(spent), around, tuple(sorted(unknown)))
 
 

@@ -59,6 +59,20 @@ class LayerTimes:
             total[each.layer] = total.get(each.layer, 0.0) + each.milliseconds
         return total
 
+    @property
+    def sum_of_layers(self) -> float:
+        """Milliseconds of all layers; the run takes longer by what is between them."""
+        return sum(each.milliseconds for each in self.layers)
+
+    def notes(self) -> list[str]:
+        """Sentences on how far the times can be believed; none where nothing is to be said."""
+        if self.run.disturbed or self.profiled_run.disturbed:
+            return [
+                f"Other processes used the cores: {self.run.milliseconds:.1f} ms are more than the "
+                "network takes. Stop them, or wait, and measure again."
+            ]
+        return []
+
 
 @dataclass(frozen=True)
 class GraphNode:

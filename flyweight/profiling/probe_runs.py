@@ -42,10 +42,12 @@ def _open_onnxruntime(cost: NetworkCost, threads: int) -> Callable[[], object]:
 
 
 def _open_openvino(cost: NetworkCost, threads: int) -> Callable[[], object]:
+    # first what says in plain words that OpenVINO is missing
+    from flyweight.runtime.openvino_session import compile_settings  # isort: skip
+
     import openvino
 
     from flyweight.profiling.probe_onnx import to_onnx
-    from flyweight.runtime.openvino_session import compile_settings
 
     core = openvino.Core()
     model = core.read_model(to_onnx(cost))

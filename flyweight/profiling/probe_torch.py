@@ -1,13 +1,19 @@
-"""A drafted network in eager torch: its operators one after the other, channels-last as bench's."""
+"""A drafted network in eager torch, channels-last as bench's: modules, called one by one.
+
+What a pass costs in torch is not arithmetic alone. So an operator is the module that a detector has
+for it, inside another one, and a map is freed after its last reader, so that the next one can take
+its memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from flyweight.profiling.draft import INPUT
 from flyweight.profiling.operation import NetworkCost, Operation
 
 BOX_VALUES = 4
@@ -26,6 +32,13 @@ def open_torch(cost: NetworkCost, *, threads: int) -> Callable[[], object]:
         for index in cost.outputs
         if len(cost.operations[index].output_shape) == 3
     }
+    read_last = {
+        source: index for index, each in enumerate(cost.operations) for source in each.inputs
+    }
+    unread = [
+        [source for source in each.inputs if read_last[source] == index and source not in decoders]
+        for index, each in enumerate(cost.operations)
+    ]
     batch, channels, height, width = cost.input_shape
     picture = channels == 3
     sample = torch.randn(cost.input_shape, generator=generator)
@@ -36,14 +49,17 @@ def open_torch(cost: NetworkCost, *, threads: int) -> Callable[[], object]:
 
     @torch.inference_mode()
     def run() -> object:
-        values = [sample.permute(0, 3, 1, 2).float() * scale + scale if picture else sample]
-        for operation, layer in zip(cost.operations, layers, strict=True):
+        first = sample.permute(0, 3, 1, 2).float() * scale + scale if picture else sample
+        values = {INPUT: first}
+        for index, (operation, layer) in enumerate(zip(cost.operations, layers, strict=True)):
             read = [
-                _viewed(values[source + 1], shape, operation)
+                _viewed(values[source], shape, operation)
                 for source, shape in zip(operation.inputs, operation.input_shapes, strict=True)
             ]
-            values.append(layer(*read))
-        return [decode(values[index + 1]) for index, decode in decoders.items()]
+            values[index] = layer(*read)
+            for source in unread[index]:
+                values.pop(source, None)
+        return [decode(values[index]) for index, decode in decoders.items()]
 
     return run
 
@@ -62,28 +78,24 @@ def _viewed(value: Tensor, shape: Sequence[int], operation: Operation) -> Tensor
 def _layer(operation: Operation, generator: torch.Generator) -> Layer:
     kind, geometry, shape = operation.kind, operation.geometry, operation.output_shape
 
-    def weight(*sizes: int) -> Tensor:
-        return torch.randn(sizes, generator=generator) * WEIGHT_DEVIATION
+    def weight(*sizes: int) -> nn.Parameter:
+        values = torch.randn(sizes, generator=generator) * WEIGHT_DEVIATION
+        return nn.Parameter(values, requires_grad=False)
 
     if kind == "conv2d":
         assert geometry is not None
-        read = operation.input_shapes[0][1] // geometry.groups
-        kernel = weight(shape[1], read, *geometry.kernel_hw)
-        kernel, bias = kernel.to(memory_format=torch.channels_last), weight(shape[1])
-        window = (geometry.stride_hw, geometry.padding_hw, geometry.dilation_hw, geometry.groups)
-        return lambda x: functional.conv2d(x, kernel, bias, *window)
+        window = (geometry.kernel_hw, geometry.stride_hw, geometry.padding_hw, geometry.dilation_hw)
+        conv = nn.Conv2d(operation.input_shapes[0][1], shape[1], *window, geometry.groups)
+        conv.weight, conv.bias = weight(*conv.weight.shape), weight(shape[1])
+        return nn.Sequential(conv).to(memory_format=torch.channels_last)
     if kind in ("max_pool2d", "avg_pool2d"):
         assert geometry is not None
-        pool = getattr(functional, kind)
-        places = (geometry.kernel_hw, geometry.stride_hw, geometry.padding_hw)
-        return lambda x: pool(x, *places)
+        pool = nn.MaxPool2d if kind == "max_pool2d" else nn.AvgPool2d
+        return pool(geometry.kernel_hw, geometry.stride_hw, geometry.padding_hw)
     if kind == "group_norm":
-        groups = 32 if shape[1] % 32 == 0 else 8
-        gain, shift = weight(shape[1]), weight(shape[1])
-        return lambda x: functional.group_norm(x, groups, gain, shift)
+        return nn.GroupNorm(32 if shape[1] % 32 == 0 else 8, shape[1])
     if kind == "batch_norm":
-        gain, shift, mean, variance = (weight(shape[1]).abs() for _ in range(4))
-        return lambda x: functional.batch_norm(x, mean, variance, gain, shift)
+        return nn.BatchNorm2d(shape[1]).eval()
     if kind == "interpolate":
         return lambda x: functional.interpolate(x, shape[2:], mode="nearest")
     return LAYERS[kind]
@@ -104,16 +116,16 @@ def _decoder(shape: Sequence[int]) -> Layer:
 
 
 LAYERS: dict[str, Layer] = {
-    "relu": functional.relu_,
-    "relu6": lambda x: functional.hardtanh_(x, 0.0, 6.0),
-    "hardswish": lambda x: functional.hardswish(x, inplace=True),
-    "hardsigmoid": lambda x: functional.hardsigmoid(x, inplace=True),
-    "leaky_relu": lambda x: functional.leaky_relu_(x, 0.1),
-    "silu": lambda x: functional.silu(x, inplace=True),
-    "sigmoid": torch.sigmoid,
+    "relu": nn.ReLU(inplace=True),
+    "relu6": nn.ReLU6(inplace=True),
+    "hardswish": nn.Hardswish(inplace=True),
+    "hardsigmoid": nn.Hardsigmoid(inplace=True),
+    "leaky_relu": nn.LeakyReLU(0.1, inplace=True),
+    "silu": nn.SiLU(inplace=True),
+    "sigmoid": nn.Sigmoid(),
     "add": torch.add,
     "mul": torch.mul,
-    "global_avg_pool": lambda x: functional.adaptive_avg_pool2d(x, 1),
+    "global_avg_pool": nn.AdaptiveAvgPool2d(1),
     "channel_shuffle": lambda x: functional.channel_shuffle(x, 2),
     "copy": lambda x: x.contiguous(),
     "concat": lambda *parts: torch.cat(parts, 1),

@@ -315,6 +315,9 @@ def _numbers() -> Iterator[tuple[str, tuple[Any, ...]]]:
     for size, channels in ((80, 16), (28, 64), (14, 96), (7, 256)):
         yield "sums", (channels, size, 3)
         yield "normed", (channels, size, 3, "batch_norm")
+    # wherever a runtime does not fold them there are as many as convolutions
+    for size, channels in ((112, 24), (40, 96), (20, 256), (10, 480), (3, 128)):
+        yield "normed", (channels, size, 3, "batch_norm")
     for size, channels in ((40, 64), (20, 96), (20, 256), (10, 512), (38, 128), (14, 64)):
         for classes in (4, 21, 91):
             yield "head", (channels, size, classes)

@@ -18,10 +18,9 @@ Image = npt.NDArray[np.uint8]
 
 # From fine to coarse, so that the backbone reads as one thing.
 BACKBONE = ("#bcd9ee", "#94c1e2", "#69a5d2", "#3f86bd", "#1d67a2", "#0a4675")
-OTHERS = ("#d1600a", "#14835c", "#a8417f", "#8a6d00", "#6b7280", "#b23a3a")
-WIDTH, BAR, LABEL = 1000, 34, 190
-# Shares below it have no room for their name.
-NAMED_SHARE = 0.07
+# Told apart by lightness, too, and by those who see no red or no green (Okabe & Ito 2008).
+OTHERS = ("#e69f00", "#00795a", "#cc79a7", "#6b5200", "#6b7280", "#f0e442")
+BAR = 34  # pixels high
 
 FIELD, ANCHOR, OBJECT = "#d1600a", "#0b62a4", "#14835c"
 
@@ -46,44 +45,32 @@ def part_colours(names: Sequence[str]) -> list[str]:
 
 
 def stacked_bars(bars: Sequence[Bar], parts: Sequence[str]) -> str:
-    """Bars of one length, each cut into the shares of the same parts."""
+    """Bars of one length, each cut into the shares of the same parts, as HTML."""
     colours = part_colours(parts)
     drawn = ""
-    for row, bar in enumerate(bars):
-        top, left = row * (BAR + 16), float(LABEL)
+    for bar in bars:
+        cuts = zip(parts, colours, bar.shares, strict=True)
+        segments = "".join(_segment(name, colour, share) for name, colour, share in cuts)
         drawn += (
-            f'<text x="0" y="{top + 15}" font-weight="600" fill="{INK}">{html.escape(bar.name)}'
-            f'</text><text x="0" y="{top + 31}" font-size="12" fill="{SOFT}">'
-            f"{html.escape(bar.total)}</text>"
+            f'<div style="margin-top:12px;line-height:1.3"><b>{html.escape(bar.name)}</b> '
+            f'<span style="color:{SOFT};font-size:13px">{html.escape(bar.total)}</span></div>'
+            f'<div style="display:flex;height:{BAR}px">{segments}</div>'
         )
-        for name, colour, share in zip(parts, colours, bar.shares, strict=True):
-            width = share * (WIDTH - LABEL)
-            drawn += _segment(name, colour, share, left=left, top=top, width=width)
-            left += width
-    height = len(bars) * (BAR + 16)
+    return f'<div role="img" aria-label="cost by stage" style="margin-bottom:20px">{drawn}</div>'
+
+
+def _segment(name: str, colour: str, share: float) -> str:
+    short = name.removeprefix("backbone ").removeprefix("head.")
+    ink = "#fff" if _dark(colour) else INK
+    # the empty box fills the first line: a label that is too wide goes to a second, unseen one
     return (
-        f'<svg role="img" aria-label="cost by stage" viewBox="0 0 {WIDTH} {height}" '
-        f'style="width:100%;height:auto;font-size:14px">{drawn}</svg>'
+        f'<div title="{html.escape(name)}: {100 * share:.1f} %" style="box-sizing:border-box;'
+        f"flex:0 0 {100 * share:.2f}%;overflow:hidden;display:flex;flex-wrap:wrap;"
+        f"justify-content:center;background:{colour};color:{ink};border-right:1px solid #fff;"
+        f'font-size:12px;line-height:{BAR // 2}px;text-align:center"><i style="height:100%"></i>'
+        f'<span style="white-space:nowrap;padding:0 2px">{html.escape(short)}<br>'
+        f"{100 * share:.0f} %</span></div>"
     )
-
-
-def _segment(name: str, colour: str, share: float, *, left: float, top: float, width: float) -> str:
-    text = f"{name}: {100 * share:.1f} %"
-    drawn = (
-        f'<g><title>{html.escape(text)}</title><rect x="{left:.1f}" y="{top}" '
-        f'width="{max(width, 0):.1f}" height="{BAR}" fill="{colour}" stroke="#fff"/>'
-    )
-    if share >= NAMED_SHARE:
-        ink = "#fff" if _dark(colour) else INK
-        middle, short = left + width / 2, name.removeprefix("backbone ").removeprefix("head.")
-        room = int(width / 7)
-        label = short if len(short) <= room else short[: max(room - 1, 1)] + "…"
-        drawn += (
-            f'<text x="{middle:.1f}" y="{top + 14}" text-anchor="middle" font-size="12" '
-            f'fill="{ink}">{html.escape(label)}</text><text x="{middle:.1f}" y="{top + 28}" '
-            f'text-anchor="middle" font-size="12" fill="{ink}">{100 * share:.0f} %</text>'
-        )
-    return f"{drawn}</g>"
 
 
 def _dark(colour: str) -> bool:
@@ -181,10 +168,10 @@ def palette_key(names: Sequence[str]) -> list[tuple[str, tuple[int, int, int]]]:
 
 def field_key(*, effective: bool, objects: bool) -> list[tuple[str, tuple[int, int, int]]]:
     """What the colours of `field_drawing` stand for."""
-    seen = "receptive field" + (" (dashed), effective (full line)" if effective else "")
+    seen = "receptive field (dashed)" + (", effective (full line)" if effective else "")
     key = [("the cell", _rgb(INK)), ("its anchors", _rgb(ANCHOR)), (seen, _rgb(FIELD))]
     if objects:
-        key.append(("objects: 10 %, half and 90 % are smaller", _rgb(OBJECT)))
+        key.append(("objects (dotted): 10 %, half and 90 % are smaller", _rgb(OBJECT)))
     return key
 
 

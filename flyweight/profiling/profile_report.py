@@ -216,10 +216,10 @@ def _part_table(
     for part in parts:
         figures = part.to_dict()
         spent = (f"{each[part.name]:.3f}" if part.name in each else "–" for _, each in timed)
-        rows.append([part.name, *(COLUMNS[name](figures) for name in columns), *spent])
+        rows.append([part.name, *spent, *(COLUMNS[name](figures) for name in columns)])
     shares = {"MACs": _shares(parts, "macs"), "access": _shares(parts, "access_bytes")}
-    drawn = {columns.index(name) + 1: shares[name] for name in shares if bars}
-    return table(["", *columns, *(f"{name}, ms" for name, _ in timed)], rows, bars=drawn)
+    drawn = {columns.index(name) + 1 + len(timed): shares[name] for name in shares if bars}
+    return table(["", *(f"{name}, ms" for name, _ in timed), *columns], rows, bars=drawn)
 
 
 def _or_dash(value: int | None, unit: str = "") -> str:

@@ -8,10 +8,11 @@ operations or fewer bytes would.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from flyweight.core.errors import InputError
+from flyweight.core.errors import CheckError, InputError
 from flyweight.profiling.ceilings import Ceilings
 from flyweight.profiling.fusion import fused_into
 from flyweight.profiling.operation import FLOAT_BYTES, NetworkCost
@@ -21,6 +22,12 @@ COMPUTE, MEMORY = "compute", "memory"
 TITLE = "Roofline"
 # A ceiling this far below the one in question, of arithmetic that is emulated, tells nothing.
 LEAST_SHOWN = 0.1
+# Winograd's F(2×2, 3×3) does a convolution with so many times fewer products than are counted
+# (Lavin & Gray 2016, section 4.1); what is further above the roof was not measured on this machine.
+WINOGRAD = 2.25
+ATTEMPTS = 3
+# for those who cannot tell colours apart
+MARKS = "osD^vPX*"
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class RooflinePoint:
 
     @property
     def share(self) -> float:
-        """Reached of attainable; above 1 where a cache holds what was counted as memory."""
+        """Reached of attainable; above 1 it is over the roof (`why_above`)."""
         return self.gflops / self.attainable_gflops
 
 
@@ -113,28 +120,85 @@ def roofline(
     return points
 
 
+def measured_roofline(
+    cost: NetworkCost,
+    milliseconds: Mapping[str, float],
+    measure: Callable[[], Ceilings],
+    *,
+    runtime: str,
+) -> tuple[Ceilings, list[RooflinePoint]]:
+    """Layers under ceilings that none of them disproves: those are measured again if one does.
+
+    Args:
+        cost: of the network, priced for float32.
+        milliseconds: by layer (`LayerTimes.by_layer`).
+        measure: measures the machine's ceilings; limits add up to the highest of all attempts.
+        runtime: decides what runs inside what.
+
+    Raises:
+        CheckError: a layer did more arithmetic than the machine was found to be able to.
+        InputError: nothing that was measured is a layer of the network.
+    """
+    ceilings = measure()
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            ceilings = ceilings.higher(measure())
+        points = roofline(cost, milliseconds, ceilings, runtime=runtime)
+        if all(point.gflops <= ceilings.gflops["fp32"] for point in points):
+            return ceilings, points
+    fastest = max(points, key=lambda point: point.gflops)
+    if fastest.gflops > WINOGRAD * ceilings.gflops["fp32"]:
+        raise CheckError(
+            f"{fastest.layer} reached {fastest.gflops:.0f} GFLOP/s, the machine's limit was "
+            f"measured as {ceilings.gflops['fp32']:.1f}: other processes used the cores; stop "
+            "them, or wait, and measure again"
+        )
+    return ceilings, points
+
+
+def why_above(points: Sequence[RooflinePoint]) -> list[str]:
+    """A sentence on the layers above each side of the roof; none if there are none."""
+    reasons = {
+        MEMORY: "a cache held what is counted as memory",
+        COMPUTE: "their kernels need fewer products than are counted (Winograd), or are better "
+        "than those of the matrix product that was measured",
+    }
+    sentences = []
+    for bound, reason in reasons.items():
+        above = [point for point in points if point.bound == bound and point.share > 1]
+        if above:
+            highest = max(above, key=lambda point: point.share)
+            layers = "1 layer is" if len(above) == 1 else f"{len(above)} layers are"
+            sentences.append(
+                f"{layers} above the roof of {'memory' if bound == MEMORY else 'arithmetic'}, "
+                f"{highest.layer} the most ({100 * highest.share:.0f} %): {reason}."
+            )
+    return sentences
+
+
 def roofline_chart(
     points: Sequence[RooflinePoint], ceilings: Ceilings, *, precision: str = "fp32", named: int = 6
 ) -> str:
-    """Layers under the roof on logarithmic axes, as an `<svg>`; area is time, the longest named."""
+    """Layers under the roof on logarithmic axes, as an `<svg>`.
+
+    Area is time; the longest layers have their place among them as a number, as in the table of
+    `longest`.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     ridge = ceilings.ridge(precision)
-    longest = sorted(points, key=lambda point: -point.milliseconds)
     low = min(0.1, *(point.intensity for point in points)) / 1.5
     high = max(4 * ridge, *(1.5 * point.intensity for point in points))
     with rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 5.0), layout="constrained")
+        figure = Figure(figsize=(8.0, 4.6), layout="constrained")
         axes = figure.subplots()
         axes.set_xscale("log")
         axes.set_yscale("log")
         roof = [ceilings.attainable_gflops(x, precision) for x in (low, ridge, high)]
         axes.plot([low, ridge, high], roof, color=INK, linewidth=1.6)
         axes.axvline(ridge, color=GRID, linewidth=1.2, linestyle=(0, (4, 3)))
-        for name, reached in ceilings.gflops.items():
-            if reached < LEAST_SHOWN * ceilings.gflops[precision]:
-                continue
+        for name, reached in shown_limits(ceilings, precision).items():
             if name != precision:
                 axes.plot([reached / ceilings.bandwidth_gbs, high], [reached] * 2, color=GRID)
             axes.annotate(
@@ -147,40 +211,57 @@ def roofline_chart(
             f"{ceilings.bandwidth_gbs:.1f} GB/s", (middle, middle * ceilings.bandwidth_gbs),
             color=INK, fontsize=9, ha="right", textcoords="offset points", xytext=(-8, 6),
         )  # fmt: skip
-        for colour, kind in zip(PALETTE, _kinds(longest), strict=False):
-            of_kind = [point for point in longest if point.kind == kind]
-            axes.scatter(
-                [point.intensity for point in of_kind], [point.gflops for point in of_kind],
-                s=[12 + 900 * point.milliseconds / _total(points) for point in of_kind],
-                color=colour, alpha=0.75, linewidths=0, label=kind,
-            )  # fmt: skip
-        for place, point in enumerate(longest[:named], start=1):
-            axes.annotate(
-                str(place), (point.intensity, point.gflops), fontsize=8, color=INK, ha="center",
-                textcoords="offset points", xytext=(0, -15 - 9 * (place % 2)),
-            )  # fmt: skip
-        # names would cover each other: the longest layers are where the others of their size are
-        lines = [
-            f"{place}  {point.layer}  {point.milliseconds:.2f} ms, {100 * point.share:.0f}%"
-            for place, point in enumerate(longest[:named], start=1)
-        ]
-        axes.annotate(
-            "\n".join(lines), (1, 0), xycoords="axes fraction", fontsize=8, color=SOFT, ha="right",
-            va="bottom", textcoords="offset points", xytext=(-6, 6),
-        )  # fmt: skip
+        _draw_layers(axes, points, named=named)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
         axes.set_xlim(low, high)
         axes.set_title(TITLE, loc="left", fontsize=11, fontweight="bold", pad=10)
         axes.set_xlabel("operations a byte")
         axes.set_ylabel("GFLOP/s")
-        axes.legend(fontsize=9, loc="upper left", markerscale=0.6)
         return as_svg(figure, TITLE)
 
 
-def _kinds(points: Sequence[RooflinePoint]) -> list[str]:
-    return list(dict.fromkeys(point.kind for point in points))[: len(PALETTE)]
+def _draw_layers(axes: Any, points: Sequence[RooflinePoint], *, named: int) -> None:
+    """A mark a layer, its shape and colour by kind; numbers, joined where they would collide."""
+    ordered = longest(points, len(points))
+    most = ordered[0].milliseconds
+    kinds = list(dict.fromkeys(point.kind for point in ordered))
+    for place, kind in enumerate(kinds):
+        of_kind = [point for point in ordered if point.kind == kind]
+        axes.scatter(
+            [point.intensity for point in of_kind], [point.gflops for point in of_kind],
+            s=[14 + 190 * point.milliseconds / most for point in of_kind], alpha=0.7,
+            color=PALETTE[place % len(PALETTE)], marker=MARKS[place % len(MARKS)],
+            edgecolors="white", linewidths=0.6, label=kind,
+        )  # fmt: skip
+    groups: list[tuple[RooflinePoint, list[int]]] = []
+    for place, point in enumerate(ordered[:named], start=1):
+        near = (numbers for first, numbers in groups if _collide(first, point))
+        if (numbers := next(near, None)) is None:
+            groups.append((point, [place]))
+        else:
+            numbers.append(place)
+    for point, numbers in groups:
+        axes.annotate(
+            ", ".join(map(str, numbers)), (point.intensity, point.gflops), fontsize=9, color=INK,
+            ha="center", va="top", textcoords="offset points", xytext=(0, -9),
+        )  # fmt: skip
+    legend = axes.legend(fontsize=9, loc="lower right")
+    for handle in legend.legend_handles:
+        handle.set_sizes([45])
 
 
-def _total(points: Sequence[RooflinePoint]) -> float:
-    return sum(point.milliseconds for point in points)
+def _collide(one: RooflinePoint, other: RooflinePoint) -> bool:
+    across = abs(math.log10(one.intensity / other.intensity))
+    return across < 0.12 and abs(math.log10(one.gflops / other.gflops)) < 0.2
+
+
+def longest(points: Sequence[RooflinePoint], count: int) -> list[RooflinePoint]:
+    """Those that take most time, the longest first."""
+    return sorted(points, key=lambda point: -point.milliseconds)[:count]
+
+
+def shown_limits(ceilings: Ceilings, precision: str = "fp32") -> dict[str, float]:
+    """GFLOP/s by precision, without arithmetic that is only emulated."""
+    least = LEAST_SHOWN * ceilings.gflops[precision]
+    return {name: reached for name, reached in ceilings.gflops.items() if reached >= least}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +36,15 @@ class Timing:
         spread: half the distance between their quartiles, in milliseconds.
         runs: how many count.
         disturbed: True where other processes used the cores in most runs.
+        restart: milliseconds that the second run after a pause takes longer than a later one; 0.0
+            where it is not told apart.
     """
 
     milliseconds: float
     spread: float
     runs: int
     disturbed: bool = False
+    restart: float = 0.0
 
 
 @dataclass
@@ -62,26 +65,33 @@ class Durations:
         return Timing(float(middle), float(high - low) / 2, len(counted), disturbed)
 
 
-def time_call(call: Callable[[], object], *, bursts: int = 5) -> Timing:
+def time_call(call: Callable[[], object], *, bursts: int = 3) -> Timing:
     """Time a call as `time_in_turns` would, in a fraction of the time where it is short.
 
     Each burst is a pause, as long as a network of usual size runs uncounted, and as long counted:
-    after a pause a core is slower for a while, and so it is when one picture is awaited.
+    after a pause cores are slower for a while. What that adds to the second run, the one that
+    `time_in_turns` counts, is told apart: a short call has it as a long one does.
     """
     for _ in range(WARMUP_RUNS):
         call()
-    durations = Durations()
+    durations, seconds = Durations(), Durations()
     for _ in range(PATIENCE):
         load = Load()
         runs: list[tuple[float, float]] = []
+        second: list[tuple[float, float]] = []
         for _ in range(bursts):
             time.sleep(PAUSE_S)
-            _run_for(BURST_S, call)
-            runs += _run_for(BURST_S, call)
-        _keep(durations, runs, quiet=load.others() <= OTHERS)
+            warming = _run_for(BURST_S, call)
+            counted = _run_for(BURST_S, call)
+            second.append([*warming, *counted][1])
+            runs += counted
+        quiet = load.others() <= OTHERS
+        _keep(durations, runs, quiet=quiet)
+        _keep(seconds, second, quiet=quiet)
         if len(durations.calm) >= bursts:
             break
-    return durations.timing()
+    timing = durations.timing()
+    return replace(timing, restart=seconds.timing().milliseconds - timing.milliseconds)
 
 
 def _run_for(seconds: float, call: Callable[[], object]) -> list[tuple[float, float]]:

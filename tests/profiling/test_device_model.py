@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,17 @@ def test_an_operation_is_predicted(
     prediction = model.predict(cost)
     assert prediction.by_operation[1] == pytest.approx(expected, rel=0.12)
     assert prediction.by_operation[2] == 0.0
+
+
+def test_a_run_after_a_pause_takes_longer_by_as_much_as_probes_do(model: DeviceModel) -> None:
+    # what is over before a pause's effect is has no more than a part of it
+    restarted = tuple(
+        replace(each, restart=0.4 if each.milliseconds >= 1 else 0.1) for each in model.measured
+    )
+    slow = replace(model, measured=restarted)
+    cost = draft(("pointwise", 16, 16, 160, 2))
+    assert model.restart == 0.0
+    assert slow.predict(cost).milliseconds == pytest.approx(model.predict(cost).milliseconds + 0.4)
 
 
 def test_norms_that_fold_cost_nothing(model: DeviceModel) -> None:

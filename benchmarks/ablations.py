@@ -76,10 +76,10 @@ def light(says: str, *, base: str = "light", options: Any = None, **settings: An
     return replace(LIGHT, says=says, base=base, options=options or {}, settings=settings)
 
 
-def slim(says: str, *, base: str, norm: str, batch_size: int) -> Variant:
+def slim(says: str, *, base: str, norm: str, batch_size: int, **options: Any) -> Variant:
     """The slim RetinaNet with a norm and a batch, its rate scaled by the root of the batch."""
     rate = 1e-3 * math.sqrt(batch_size / 16)
-    options = {"norm": norm, "backbone_norm": norm}
+    options |= {"norm": norm, "backbone_norm": norm}
     return replace(
         SLIM,
         says=says,
@@ -103,6 +103,13 @@ VARIANTS: dict[str, Variant] = {
     "mosaic": light("... and Mosaic (`yolov4`)", base="darknet", augmentation="yolov4"),
     "gn16": slim("slim RetinaNet: GroupNorm, batch 16", base="", norm="group", batch_size=16),
     "bn16": slim("BatchNorm, batch 16", base="gn16", norm="batch", batch_size=16),
+    "stem": slim(
+        "a first layer that reads every pixel (`stem_dilation` 1)",
+        base="gn16",
+        norm="group",
+        batch_size=16,
+        backbone_options=(("stem_dilation", 1),),
+    ),
     "gn2": slim("slim RetinaNet: GroupNorm, batch 2", base="", norm="group", batch_size=2),
     "bn2": slim("BatchNorm, batch 2", base="gn2", norm="batch", batch_size=2),
 }
@@ -263,17 +270,22 @@ def document(result: Mapping[str, Any]) -> str:
         " scaled by the root of the batch. Light, short trainings: what wins here is worth"
         " trying on your data first, not a law.",
         "",
-        "| variant | seeds | AP | AP50 | AP75 | against its base | minutes |",
-        "|---|---|---|---|---|---|---|",
+        "| | variant | seeds | AP | AP50 | AP75 | against its base | minutes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
-        cells = [row["says"], str(row["seeds"]), *(points(row[name]) for name in FIGURES)]
+        cells = [
+            f"`{row['name']}`",
+            row["says"],
+            str(row["seeds"]),
+            *(points(row[name]) for name in FIGURES),
+        ]
         if not row["base"]:
             against = "base"
         elif row["base"] == "light":
             against = signed(row.get("difference"))
         else:
-            against = f"{signed(row.get('difference'))} (to the row above)"
+            against = f"{signed(row.get('difference'))} (to `{row['base']}`)"
         lines.append("| " + " | ".join([*cells, against, str(row["minutes"])]) + " |")
     lines += [
         "",

@@ -101,6 +101,7 @@ def _device_model(path: Path, runtime: str | None) -> LatencyModel:
             where=path,
             fix=f"calibrate {runtime}: flyweight profile --calibrate --runtime {runtime}",
         )
+    note(f"device: {model.description}")
     return model
 
 

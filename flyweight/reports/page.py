@@ -72,6 +72,7 @@ dt { color: var(--soft); }
 dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 footer { margin: 56px auto 0; padding: 18px 24px 32px; border-top: 1px solid var(--line);
   color: var(--soft); font-size: 13px; }
+@media (max-width: 520px) { .bar { display: none; } }
 @media print { h2, h3 { break-after: avoid; } figure, .charts svg, tr { break-inside: avoid; } }
 """
 

@@ -258,17 +258,19 @@ TAUGHT = """
 
 Written by hand, of the figures above.
 
-- **Batches of 2 want GroupNorm**: BatchNorm loses there, in every seed, as Wu and He 2018 (figure 1) found on
-  ImageNet. At 16 images the two cannot be told apart here. More steps help a training from random weights:
-  batch 2 with GroupNorm is the best of the four.
-- **Box losses**: smooth L1, IoU, GIoU, DIoU and CIoU give the same AP within half a point or two; overlap losses
-  gain a little AP50 and lose a little AP75. Boxes of blood cells are nearly square and rarely small.
-- **Mosaic costs AP in twenty epochs** on 205 pictures that all look alike: a quarter of the size is another task.
-  It was made for hundreds of epochs, which nobody here has run.
-- **The moving average costs AP in so short a training** (260 steps): it, and BatchNorm's statistics of momentum 0.03
-  under it, lag behind. `--set ema_decay=0` is worth a try where an epoch is few steps; over a hundred epochs this
-  has not been measured.
-- **Soft-NMS with a Gaussian** gives half a point for nothing on crowded cells; DIoU-NMS gives nothing.
+- **Batches of 2 want GroupNorm**: BatchNorm loses there, in every seed, as Wu and He 2018
+  (figure 1) found on ImageNet. At 16 images the two cannot be told apart here. More steps help
+  a training from random weights: batch 2 with GroupNorm is the best of the four.
+- **Box losses**: smooth L1, IoU, GIoU, DIoU and CIoU give the same AP within half a point or
+  two; overlap losses gain a little AP50 and lose a little AP75. Boxes of blood cells are nearly
+  square and rarely small.
+- **Mosaic costs AP in twenty epochs** on 205 pictures that all look alike: a quarter of the
+  size is another task. It was made for hundreds of epochs, which nobody here has run.
+- **The moving average costs AP in so short a training** (260 steps): it, and BatchNorm's
+  statistics of momentum 0.03 under it, lag behind. `--set ema_decay=0` is worth a try where an
+  epoch is few steps; over a hundred epochs this has not been measured.
+- **Soft-NMS with a Gaussian** gives half a point for nothing on crowded cells; DIoU-NMS gives
+  nothing.
 """
 
 

@@ -263,7 +263,7 @@ Written by hand, of the figures above.
   a training from random weights: batch 2 with GroupNorm is the best of the four.
 - **Box losses**: smooth L1, IoU, GIoU, DIoU and CIoU give the same AP within half a point or
   two; overlap losses gain a little AP50 and lose a little AP75. Boxes of blood cells are nearly
-  square and rarely small.
+  square.
 - **Mosaic costs AP in twenty epochs** on 205 pictures that all look alike: a quarter of the
   size is another task. It was made for hundreds of epochs, which nobody here has run.
 - **The moving average costs AP in so short a training** (260 steps): it, and BatchNorm's

@@ -3,7 +3,7 @@
     python benchmarks/design.py design WORK --data ../shared/data/bccd --device-model FILE
     python benchmarks/design.py measure WORK [--seconds 60]
     python benchmarks/design.py train WORK --data ../shared/data/bccd [--epochs 100] [--part 1/2]
-    python benchmarks/design.py report WORK --data ../shared/data/bccd
+    python benchmarks/design.py report WORK --data ../shared/data/bccd [--device-model FILE]
 
 `design` searches for a budget on the device and runtime of a calibration and exports the best
 five; `measure` times them in turns as `flyweight bench` does, and can be called as often as the
@@ -36,6 +36,7 @@ from flyweight.profiling.design.design import design, save_presets
 from flyweight.profiling.design.design_report import design_report
 from flyweight.profiling.device_model import DeviceModel
 from flyweight.profiling.stopwatch import time_in_turns
+from flyweight.profiling.trace import trace_detector
 from flyweight.reports.page import write_report
 from flyweight.runtime.load import open_session
 from flyweight.training.run import train_on_folder
@@ -74,7 +75,8 @@ def main() -> None:
         for row, seed in jobs[part - 1 :: parts]:
             print(train_once(options.work, row, options.data, options.epochs, seed), flush=True)
     else:
-        result = report(options.work, options.data)
+        again = options.device_model and DeviceModel.load(options.device_model)
+        result = report(options.work, options.data, again)
         print(json.dumps(result, indent=2))
         print(write_result("design", result))
 
@@ -191,29 +193,46 @@ def train_once(
     return result
 
 
-def report(work: Path, data: Path) -> dict[str, Any]:
-    """Predicted against measured, and AP in the order of capacity."""
+def report(work: Path, data: Path, again: DeviceModel | None = None) -> dict[str, Any]:
+    """Predicted against measured, and AP in the order of capacity.
+
+    Args:
+        again: a later calibration, to predict the same detectors with: what the first one was off
+            by, where the machine was not quiet.
+    """
     found = found_in(work)
     kept = work / "measured.json"
     measured = json.loads(kept.read_text()) if kept.exists() else {}
-    errors = []
     for row in found["recommended"]:
         times = measured.get(row["preset"])
         if times:
             row["measured_ms"] = round(median(times), 3)
             row["visits_ms"] = [round(each, 3) for each in times]
             row["error"] = round(row["predicted_ms"] / row["measured_ms"] - 1, 3)
-            errors.append(abs(row["error"]))
+        if times and again is not None:
+            row["predicted_again_ms"] = round(predicted(work / row["preset"], again), 3)
+            row["error_again"] = round(row["predicted_again_ms"] / row["measured_ms"] - 1, 3)
     runs = [runs_of(work, row) for row in chosen(found["recommended"])]
     trained = [trained_row(each) for each in runs if each]
     scores = [row["test"]["AP"] for row in trained]
     return {
         **found,
-        "median_absolute_error": median(errors) if errors else None,
+        **{
+            f"median_absolute_{name}": median(abs(row[name]) for row in rows)
+            for name in ("error", "error_again")
+            if (rows := [row for row in found["recommended"] if name in row])
+        },
         "trained": trained,
         "order_holds": scores == sorted(scores, reverse=True) if len(scores) > 1 else None,
         "differences": differences([each[0] for each in runs if each], data),
     }
+
+
+def predicted(preset: Path, device: DeviceModel) -> float:
+    """Milliseconds of a preset on a device."""
+    with torch.device("meta"):
+        detector = build(str(preset), classes=["any"])
+    return device.predict(trace_detector(detector, folded=True)).milliseconds
 
 
 def runs_of(work: Path, row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -214,15 +214,17 @@ def device_model(result: dict[str, Any]) -> Lines:
 def design(result: dict[str, Any]) -> Lines:
     """A search to a budget, and what became of its promises."""
     trained = {row["preset"]: row for row in result["trained"]}
+    again = "median_absolute_error_again" in result
     epochs = next(iter(trained.values()))["epochs"]
     lines = [
         f'**Designed to a budget**: `flyweight design --budget "{result["budget"]}" --head '
         f"{result['head']}` for {result['data']} on this machine ({result['runtime']}): the best "
         f"of each backbone, and AP on `test` of three that were trained for {epochs} epochs from "
-        "random weights (`benchmarks/design.py`):",
+        "random weights (`benchmarks/design.py`)"
+        + ("; predicted again with a calibration of a quieter hour:" if again else ":"),
         "",
-        "| backbone | α | px | MMACs | predicted, ms | measured, ms | capacity | AP |",
-        "|---|---|---|---|---|---|---|---|",
+        "| backbone | α | px | MMACs | predicted, ms | again, ms | measured, ms | capacity | AP |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in result["recommended"]:
         each, run = row["candidate"], trained.get(row["preset"])
@@ -232,6 +234,7 @@ def design(result: dict[str, Any]) -> Lines:
             str(each["size"]),
             f"{row['mmacs']:.0f}",
             f"{row['predicted_ms']:.1f}",
+            f"{row['predicted_again_ms']:.1f}" if "predicted_again_ms" in row else "",
             f"{row['measured_ms']:.1f}" if "measured_ms" in row else "",
             f"{row['capacity']:.3f}",
             f"{run['test']['AP']:.3f}" if run else "",

@@ -166,15 +166,14 @@ def _from_zoo(choice: ModelChoice, train_set: DetectionDataset, note: Note) -> D
         "width": choice.width,
         **choice.options,
     }
-    boxes = None
     if choice.anchors == "fit":
-        boxes = fitted_boxes(zoo.build(name, **shape), train_set)
+        shape["default_boxes"] = fitted_boxes(zoo.build(name, **shape), train_set)
     if choice.normalise == "data":
         mean, std = channel_statistics(train_set)
         note(f"normalised by the data: mean {_rounded(mean)}, deviation {_rounded(std)}")
         published = zoo.build(name, **shape).preprocessing
         shape["preprocessing"] = replace(published, mean=mean, std=std)
-    return zoo.build(name, **shape, pretrained=choice.pretrained or "none", default_boxes=boxes)
+    return zoo.build(name, **shape, pretrained=choice.pretrained or "none")
 
 
 def _rounded(values: Sequence[float]) -> str:

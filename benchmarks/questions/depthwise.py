@@ -136,7 +136,7 @@ def pictures(result: dict[str, Any]) -> dict[str, str]:
             axes.set_yticks([5, 10, 20, 50, 100, 200], ["5", "10", "20", "50", "100", "200"])
             axes.minorticks_off()
         panels[0].set_ylabel("GFLOP/s")
-        panels[-1].legend(loc="lower right")
+        panels[0].legend(loc="lower left")
 
     return {"depthwise": drawing(draw, "GFLOP/s of each kind of layer", size=(8.0, 3.6))}
 

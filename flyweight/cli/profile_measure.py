@@ -174,7 +174,7 @@ def render_measured(console: Console, content: dict[str, Any]) -> None:
         total = spent.setdefault(each["layer"], [0.0, 0.0])
         total[0] += each["milliseconds"]
         total[1] += each["spread"]
-    room = max(20, console.width - 48) if console.is_terminal else 1000
+    room = max(20, console.width - 48)
     for layer in sorted(spent, key=lambda name: -spent[name][0])[:LONGEST]:
         point = under.get(layer)
         reached = ["–"] * 3

@@ -203,6 +203,7 @@ def report(work: Path, data: Path, again: DeviceModel | None = None) -> dict[str
     found = found_in(work)
     kept = work / "measured.json"
     measured = json.loads(kept.read_text()) if kept.exists() else {}
+    classes = open_dataset(data, "train").class_names
     for row in found["recommended"]:
         times = measured.get(row["preset"])
         if times:
@@ -210,7 +211,8 @@ def report(work: Path, data: Path, again: DeviceModel | None = None) -> dict[str
             row["visits_ms"] = [round(each, 3) for each in times]
             row["error"] = round(row["predicted_ms"] / row["measured_ms"] - 1, 3)
         if times and again is not None:
-            row["predicted_again_ms"] = round(predicted(work / row["preset"], again), 3)
+            milliseconds = predicted(work / row["preset"], again, classes)
+            row["predicted_again_ms"] = round(milliseconds, 3)
             row["error_again"] = round(row["predicted_again_ms"] / row["measured_ms"] - 1, 3)
     runs = [runs_of(work, row) for row in chosen(found["recommended"])]
     trained = [trained_row(each) for each in runs if each]
@@ -228,10 +230,10 @@ def report(work: Path, data: Path, again: DeviceModel | None = None) -> dict[str
     }
 
 
-def predicted(preset: Path, device: DeviceModel) -> float:
+def predicted(preset: Path, device: DeviceModel, classes: tuple[str, ...]) -> float:
     """Milliseconds of a preset on a device."""
     with torch.device("meta"):
-        detector = build(str(preset), classes=["any"])
+        detector = build(str(preset), classes=classes)
     return device.predict(trace_detector(detector, folded=True)).milliseconds
 
 

@@ -67,6 +67,16 @@ def test_what_never_comes_again_is_refused() -> None:
         most_reached({"fp32": Workload(nothing, 1e9)}, rounds=3, stopwatch=stopwatch)
 
 
+def test_a_limit_that_is_not_needed_is_left_out_where_it_does_not_come_again() -> None:
+    workloads = {"fp32 torch": Workload(nothing, 1e9), "int8 torch": Workload(nothing, 1e9)}
+    seconds = [each for round in range(9) for each in (0.01, 0.01 * 2**round)]
+    needed = frozenset({"fp32"})
+    reached, _ = most_reached(workloads, rounds=3, needed=needed, stopwatch=saying(*seconds))
+    assert reached == {"fp32 torch": pytest.approx(100)}
+    with pytest.raises(CheckError, match="int8 torch varies"):
+        most_reached(workloads, rounds=3, needed=needed | {"int8"}, stopwatch=saying(*seconds))
+
+
 def test_others_all_along_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeLoad, "busy", 1.4)
     workloads = {"fp32": Workload(nothing, 1e9)}

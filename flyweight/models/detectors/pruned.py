@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from flyweight.core.errors import InputError
@@ -24,6 +23,7 @@ from flyweight.models.layers.narrowing import (
     narrow_norm,
     norm_channels,
 )
+from flyweight.models.ops.feature_grids import pass_shapes
 
 # Of each narrower layer its name, input and output channels; None where they are as built, so that
 # the last layers fit whatever classes and anchors the config has.
@@ -58,22 +58,6 @@ def narrow_network(network: nn.Module, table: Pruned, *, size_hw: tuple[int, int
         if norm_channels(norm) != channels:
             narrow_norm(norm, channels)
     _try(network, size_hw)
-
-
-def channel_table(network: nn.Module, built: nn.Module) -> Pruned:
-    """The table that makes `built`, the same network before it was pruned, as wide as `network`."""
-    layers = dict(network.named_modules())
-    rows = []
-    for name, layer in built.named_modules():
-        if isinstance(layer, Narrowable):
-            now: Any = layers[name]
-            in_channels, out_channels = (
-                None if new == old else new
-                for new, old in zip(channels_of(now), channels_of(layer), strict=True)
-            )
-            if (in_channels, out_channels) != (None, None):
-                rows.append((name, in_channels, out_channels))
-    return tuple(rows)
 
 
 def layers_with_norms(network: nn.Module) -> Iterator[tuple[nn.Conv2d | nn.Linear, Norm]]:
@@ -114,15 +98,9 @@ def _checked(row: object) -> tuple[str, int | None, int | None]:
 
 def _try(network: nn.Module, size_hw: tuple[int, int]) -> None:
     """See that the widths fit each other, and write down those of the levels."""
-    whole = WholePass(network)
-    named = chain(whole.named_parameters(), whole.named_buffers())
-    shapes = {name: tensor.to("meta") for name, tensor in named}
-    modes = {module: module.training for module in network.modules()}
     try:
-        with torch.no_grad(), _level_widths(network):
-            whole.eval()
-            images = torch.empty((1, 3, *size_hw), device="meta")
-            torch.func.functional_call(whole, shapes, (images,))
+        with _level_widths(network):
+            pass_shapes(WholePass(network), size_hw)
     except RuntimeError as error:
         raise InputError(
             f"the widths of the pruned layers do not fit each other: "
@@ -130,9 +108,6 @@ def _try(network: nn.Module, size_hw: tuple[int, int]) -> None:
             where="pruned",
             fix="save the checkpoint again",
         ) from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,15 +38,9 @@ def feature_grids(module: nn.Module, size_hw: tuple[int, int]) -> tuple[tuple[in
     Raises:
         InputError: the input is too small for the network's strides.
     """
-    images = torch.empty((1, 3, *size_hw), device="meta")
-    # Each module's own mode: a container around parts that are in use has another.
-    modes = {each: each.training for each in module.modules()}
-    module.eval()
     try:
-        with torch.no_grad(), _only_what_shapes(module):
-            named = chain(module.named_parameters(), module.named_buffers())
-            shapes = {name: tensor.to("meta") for name, tensor in named}
-            levels: list[Tensor] = torch.func.functional_call(module, shapes, (images,))
+        with _only_what_shapes(module):
+            levels: list[Tensor] = pass_shapes(module, size_hw)
     except RuntimeError as error:
         raise InputError(
             f"input size {size_hw[0]}x{size_hw[1]} is too small for the network's strides "
@@ -53,10 +48,24 @@ def feature_grids(module: nn.Module, size_hw: tuple[int, int]) -> tuple[tuple[in
             where="size",
             fix="take a larger input, or fewer levels",
         ) from error
+    return tuple((int(level.shape[-2]), int(level.shape[-1])) for level in levels)
+
+
+def pass_shapes(module: nn.Module, size_hw: tuple[int, int]) -> Any:
+    """What `module` gives for an image of `size_hw` pixels in evaluation mode, on the meta device:
+    tensors that have shapes and no values. The module stays where and as it is."""
+    # Each module's own mode: a container around parts that are in use has another.
+    modes = {each: each.training for each in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            named = chain(module.named_parameters(), module.named_buffers())
+            shapes = {name: tensor.to("meta") for name, tensor in named}
+            images = torch.empty((1, 3, *size_hw), device="meta")
+            return torch.func.functional_call(module, shapes, (images,))
     finally:
         for each, training in modes.items():
             each.training = training
-    return tuple((int(level.shape[-2]), int(level.shape[-1])) for level in levels)
 
 
 @contextmanager

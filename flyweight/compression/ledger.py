@@ -88,7 +88,7 @@ class Ledger:
             first = self.rows[0]
             same = row is first
             cells = [
-                f"{100 * row.AP:.1f}" + ("" if same else f" ({100 * (row.AP - first.AP):+.1f})"),
+                f"{100 * row.AP:.1f}" + ("" if same else f" ({_gain(row, first)})"),
                 f"{100 * row.AP50:.1f}"
                 + ("" if same else f" ({100 * (row.AP50 - first.AP50):+.1f})"),
             ]
@@ -100,6 +100,14 @@ class Ledger:
             ]
             table.add_row(row.stage, *cells)
         return table
+
+
+def _gain(row: LedgerRow, first: LedgerRow) -> str:
+    """AP points more than the first row, and the ends of its interval where that is known."""
+    if row.difference is None:
+        return f"{100 * (row.AP - first.AP):+.1f}"
+    gain = row.difference.AP
+    return f"{100 * gain.value:+.1f}, {100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
 
 
 def _scaled(count: int | None, unit: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from flyweight.compression.ledger import Ledger, LedgerRow
@@ -9,6 +10,9 @@ from flyweight.reports.charts import Line, line_chart
 from flyweight.reports.page import Report, Section, charts, table, write_report
 
 COLUMNS = ("Stage", "AP", "AP against the start", "AP50", "M parameters", "GMACs", "MB")
+
+# Dots nearer to each other than this share of an axis are named together.
+CLOSE = 0.06
 
 
 def write_ledger_report(ledger: Ledger, path: Path, *, title: str, subtitle: str = "") -> None:
@@ -49,7 +53,8 @@ def _difference(row: LedgerRow) -> str:
     if row.difference is None:
         return "–"
     gain = row.difference.AP
-    return f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+    cell = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+    return cell.replace("-", "\N{MINUS SIGN}")
 
 
 def _charts(ledger: Ledger, runtimes: list[str]) -> list[str]:
@@ -61,13 +66,28 @@ def _charts(ledger: Ledger, runtimes: list[str]) -> list[str]:
     drawn = []
     for label, values in costs.items():
         known = [
-            (value, row.AP)
+            (value, row.AP, row.stage)
             for value, row in zip(values, ledger.rows, strict=True)
             if value is not None
         ]
-        line = Line("AP", [x for x, _ in known], [y for _, y in known], dots=True)
-        largest = 1.05 * max(x for x, _ in known)
+        x, y, stages = zip(*known, strict=True)
+        line = Line("AP", x, y, dots=True, labels=_beside(x, y, stages))
+        # Room for the label of the dearest, which stands to its right.
         drawn.append(
-            line_chart([line], title=f"AP and {label}", x_label=label, x_range=(0, largest))
+            line_chart([line], title=f"AP and {label}", x_label=label, x_range=(0, 1.3 * max(x)))
         )
     return drawn
+
+
+def _beside(x: Sequence[float], y: Sequence[float], names: Sequence[str]) -> list[str]:
+    """What stands beside each dot: of dots that nearly touch, all names at the first of them."""
+    shown = list(names)
+    for late in range(1, len(names)):
+        for early in range(late):
+            close = all(
+                abs(values[early] - values[late]) < CLOSE * max(values) for values in (x, y)
+            )
+            if close and shown[early]:
+                shown[early], shown[late] = f"{shown[early]}, {shown[late]}", ""
+                break
+    return shown

@@ -21,8 +21,9 @@ from flyweight.compression.prune_importance import (
     IMPORTANCES,
     ImportanceKind,
     LabelledBatches,
-    gradients,
-    score_units,
+    measure_saliencies,
+    relative_scores,
+    taylor_scores,
 )
 from flyweight.compression.prune_target import Target
 from flyweight.compression.prune_widths import kept_channels, with_channels
@@ -61,7 +62,7 @@ def prune(
     scope: Scope = "global",
     multiple: int = 8,
     least: float = 0.125,
-    by_saving: bool = False,
+    by_saving: bool | None = None,
     batches: LabelledBatches = (),
 ) -> PrunedDetector:
     """A copy of `detector` without the channels that matter least.
@@ -71,25 +72,28 @@ def prune(
     Args:
         detector: trained; it stays as it is.
         target: what the detector may cost.
-        importance: of channels; see `score_units`.
-        scope: ranks all channels of the network together ("global"), or takes the same share of
-            each layer ("layer").
+        importance: of channels: "taylor" by labelled images, see `taylor_scores`, far ahead of
+            the others (docs/experiments.md); else by the weights alone, see `relative_scores`.
+        scope: "global" ranks all channels of the network together, by weights so that every group
+            loses a like share of its own worth; "layer" takes the same share of each layer.
         multiple: of channels that a layer ends with, wherever it loses any.
         least: share of a layer's channels that stay in any case.
         by_saving: ranks by importance for what is saved, so that expensive layers lose more
-            (latency-aware where the target is in milliseconds).
+            (latency-aware where the target is in milliseconds); with "taylor" by default.
         batches: for "taylor".
 
     Raises:
         InputError: an argument that cannot be, or a target that cannot be reached.
     """
     _check(importance, scope, multiple, least)
-    groups, network = find_groups(detector)
-    if importance == "taylor":
-        found = gradients(detector, batches)
-        for name, parameter in network.named_parameters():
-            parameter.grad = found[name]
-
+    groups = find_groups(detector)[0]
+    taylor = importance == "taylor"
+    if taylor:
+        saliencies = measure_saliencies(detector, batches)
+        scores = [taylor_scores(group, saliencies) for group in groups]
+    else:
+        scores = [relative_scores(group, importance) for group in groups]
+    rank = _as_share if scope == "layer" else _as_worth if taylor else _as_lost_share
     cost_of_kept = target.cost(detector)
 
     def cost(gone: Sequence[Tensor]) -> float:
@@ -100,9 +104,9 @@ def prune(
     chunks = [
         chunk
         for place, group in enumerate(groups)
-        for chunk in _chunks(place, group, score_units(group, importance), multiple, least, scope)
+        for chunk in _chunks(place, group, scores[place], multiple, least, rank)
     ]
-    if by_saving:
+    if taylor if by_saving is None else by_saving:
         chunks = _by_saving(chunks, none, cost, before)
     chunks.sort(key=lambda chunk: chunk.rank)
     count, after, step = _fewest(chunks, none, cost, before, target)
@@ -130,22 +134,36 @@ class _Chunk:
 
 
 def _chunks(
-    place: int, group: ChannelGroup, scores: Tensor, multiple: int, least: float, scope: Scope
+    place: int, group: ChannelGroup, scores: Tensor, multiple: int, least: float, rank: _Rank
 ) -> list[_Chunk]:
     """The units of a group that may go, least important first."""
     size = math.ceil(multiple / group.narrowest)
     # The first chunk is what is too much for a multiple.
     stay = max(math.ceil(least * group.units / size), 1) * size
     starts = [0, *range(group.units % size or size, group.units - stay + 1, size)]
-    order = scores.argsort(stable=True)
+    scores, order = scores.sort(stable=True)
     return [
-        _Chunk(
-            place,
-            order[start:end],
-            float(scores[order[start:end]].mean()) if scope == "global" else end / group.units,
-        )
-        for start, end in pairwise(starts)
+        _Chunk(place, order[start:end], rank(scores, start, end)) for start, end in pairwise(starts)
     ]
+
+
+# From a group's scores, lowest first, to the rank of those from `start` up to `end`.
+_Rank = Callable[[Tensor, int, int], float]
+
+
+def _as_worth(scores: Tensor, start: int, end: int) -> float:
+    """What a unit of them is worth, where scores compare across groups."""
+    return float(scores[start:end].mean())
+
+
+def _as_lost_share(scores: Tensor, start: int, end: int) -> float:
+    """The share of the group's worth that is lost with them, where scores do not compare."""
+    return float(scores[:end].sum())
+
+
+def _as_share(scores: Tensor, start: int, end: int) -> float:
+    """The share of the group's units that is lost with them."""
+    return end / len(scores)
 
 
 def _by_saving(

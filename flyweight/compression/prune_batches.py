@@ -15,14 +15,17 @@ from flyweight.data.records import DetectionDataset, Record
 from flyweight.models.detectors.detector import Detector
 from flyweight.models.detectors.targets import Targets
 
-BATCH_SIZE = 8
+BATCH_SIZE = 4
 
 
 def labelled_batches(
-    detector: Detector, dataset: DetectionDataset, *, images: int = 64
+    detector: Detector,
+    dataset: DetectionDataset,
+    *,
+    images: int = 64,
 ) -> Iterator[tuple[Tensor, Targets]]:
     """Batches of up to `images` records, spread over `dataset`: uint8 `[B, H, W, 3]` and boxes in
-    their pixels."""
+    their pixels. Small batches say more of importance, see `measure_saliencies`."""
     dataset = dataset.remap(detector.class_names)
     count = min(images, len(dataset))
     chosen = np.unique(np.linspace(0, len(dataset) - 1, count).round()).astype(int)

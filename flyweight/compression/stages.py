@@ -60,7 +60,7 @@ def run_stages(start: Path, stages: Sequence[Stage], out: Path, *, say: Say) -> 
     before = start
     for number, stage in enumerate(stages, start=1):
         folder = out / f"{number}-{stage.name.replace(' ', '-')}"
-        recipe = {"settings": dict(stage.settings), "input": _digest(before)}
+        recipe = {"settings": dict(stage.settings), "input": digest(before)}
         file = _finished(folder, recipe)
         if file is not None:
             say(f"[{number}/{len(stages)}] {stage.name}: done before ({file})")
@@ -74,7 +74,8 @@ def run_stages(start: Path, stages: Sequence[Stage], out: Path, *, say: Say) -> 
     return made
 
 
-def _digest(file: Path) -> str:
+def digest(file: Path) -> str:
+    """SHA-256 of a file, hexadecimal: what a stage was made from."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 

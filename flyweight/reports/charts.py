@@ -43,12 +43,13 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart: `x [N]`, `y [N]`."""
+    """One line of a chart: `x [N]`, `y [N]`; with `dots` on it, and `labels [N]` beside these."""
 
     name: str
     x: Sequence[float] | np.ndarray
     y: Sequence[float] | np.ndarray
     dots: bool = False
+    labels: Sequence[str] = ()
 
 
 def line_chart(
@@ -79,6 +80,11 @@ def line_chart(
                 line.x, line.y, color=colour, label=_label(line.name), linewidth=1.8,
                 marker="o" if line.dots or single else None, markersize=3.5,
             )  # fmt: skip
+            for x, y, label in zip(line.x, line.y, line.labels, strict=False):
+                axes.annotate(
+                    label, (x, y), textcoords="offset points", xytext=(6, -11), color=SOFT,
+                    fontsize=9,
+                )  # fmt: skip
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=10)
         axes.set_xlabel(x_label)
         axes.tick_params(length=0)

@@ -1,20 +1,45 @@
-"""A small network written by hand as ONNX: a stem, a block with a residual, two heads, decoding."""
+"""Detectors to compress, and a small network written by hand as ONNX."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
+
+from flyweight.models.detectors.detector import Detector
 
 SIDE = 24
 ANCHORS = (SIDE // 4) ** 2
 CLASSES = 3
 
+Build = Callable[..., Detector]
+
+
+@pytest.fixture
+def trained(small_detector: Build) -> Build:
+    """`trained(name, **options)`: norms and biases are not what they start as."""
+
+    def make(name: str, **options: Any) -> Detector:
+        detector = small_detector(name, **options).eval()
+        for tensor in detector.model.state_dict().values():
+            if tensor.is_floating_point() and tensor.dim() == 1:
+                tensor += 0.5 * torch.rand_like(tensor)
+        return detector
+
+    return make
+
 
 @pytest.fixture
 def graph() -> onnx.ModelProto:
-    """Images uint8 `[1, 24, 24, 3]` to boxes `[1, 36, 4]` in pixels and scores `[1, 36, 3]`."""
+    """A stem, a block with a residual, two heads, decoding.
+
+    Images uint8 `[1, 24, 24, 3]` to boxes `[1, 36, 4]` in pixels and scores `[1, 36, 3]`.
+    """
     rng = np.random.default_rng(1)
     constants = {
         "scale": np.array(1 / 64, np.float32),

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from flyweight.compression.fold import fold, unfolded_norms
 from flyweight.compression.prune import PrunedDetector, prune
 from flyweight.compression.prune_groups import ChannelGroup, find_groups
-from flyweight.compression.prune_importance import score_units
+from flyweight.compression.prune_importance import measure_saliencies, relative_scores
 from flyweight.compression.prune_target import Target
 from flyweight.compression.prune_widths import kept_channels, with_channels
 from flyweight.core.errors import InputError
@@ -57,20 +57,6 @@ EVERY = [
     *(pytest.param(*each, id="-".join(map(str, (each[0], *each[1].values())))) for each in QUICK),
     *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW),
 ]
-
-
-@pytest.fixture
-def trained(small_detector: Build) -> Build:
-    """`trained(name, **options)`: norms and biases are not what they start as."""
-
-    def make(name: str, **options: Any) -> Detector:
-        detector = small_detector(name, **options).eval()
-        for tensor in detector.model.state_dict().values():
-            if tensor.is_floating_point() and tensor.dim() == 1:
-                tensor += 0.5 * torch.rand_like(tensor)
-        return detector
-
-    return make
 
 
 def outputs_of(detector: Detector) -> tuple[Tensor, Tensor]:
@@ -272,16 +258,13 @@ def test_what_matters_least_goes_first(trained: Build) -> None:
         if ("backbone.layers.stem.conv", "out") in each.unit_of
     )
     units = group.unit_of["backbone.layers.stem.conv", "out"]
-    assert score_units(group, "magnitude")[units].argsort().tolist() == list(range(channels))
-    assert score_units(group, "bn_scale")[units].argmin() == channels - 1
+    assert relative_scores(group, "magnitude")[units].argsort().tolist() == list(range(channels))
+    assert relative_scores(group, "bn_scale")[units].argmin() == channels - 1
 
 
 def test_taylor_keeps_what_the_loss_depends_on(trained: Build) -> None:
     detector = trained("ssdlite", backbone="mobilenet_v1")
-    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
-    targets = Targets.from_lists(
-        [torch.tensor([[8.0, 8.0, 40.0, 48.0]])] * 2, [torch.tensor([1])] * 2
-    )
+    images, targets = labelled_batch(0)
     pruned = prune(
         detector, Target(share=0.7), importance="taylor", multiple=2, batches=[(images, targets)]
     )
@@ -295,6 +278,43 @@ def test_taylor_keeps_what_the_loss_depends_on(trained: Build) -> None:
     assert abs(by_taylor - before) < abs(by_size - before)
     with pytest.raises(InputError, match="labelled images"):
         prune(detector, Target(share=0.7), importance="taylor")
+
+
+def test_saliency_is_the_derivative_by_a_gate(trained: Build) -> None:
+    """Against autograd, with a factor of 1 on every channel behind a norm and behind a layer."""
+    detector = trained("ssdlite", backbone="mobilenet_v1").eval()
+    names = ("backbone.layers.stem.norm", "head.classification.levels.0.output")
+    gates: dict[str, Tensor] = {}
+
+    def gate(name: str) -> Any:
+        def hook(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
+            return output * gates[name].view(1, -1, 1, 1)
+
+        return hook
+
+    modules = dict(detector.model.named_modules())
+
+    batches = [labelled_batch(seed) for seed in range(3)]
+    found = measure_saliencies(detector, batches)
+    expected = {name: torch.zeros(len(found[name])) for name in names}
+    hooks = [modules[name].register_forward_hook(gate(name)) for name in names]
+    for images, targets in batches:
+        gates |= {name: torch.ones(len(found[name]), requires_grad=True) for name in names}
+        torch.stack(list(detector.loss(images, targets).values())).sum().backward()
+        for name in names:
+            expected[name] += cast(Tensor, gates[name].grad).square()
+    for hook in hooks:
+        hook.remove()
+    for name in names:
+        torch.testing.assert_close(found[name].float(), expected[name], rtol=1e-3, atol=1e-9)
+
+
+def labelled_batch(seed: int) -> tuple[Tensor, Targets]:
+    """Two noise images of 64 pixels with a box each."""
+    numbers = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8, generator=numbers)
+    box = torch.tensor([[8.0, 8.0, 40.0, 48.0]]) + 4 * seed
+    return images, Targets.from_lists([box] * 2, [torch.tensor([1])] * 2)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,27 @@ Ratio = Annotated[
     float | None,
     typer.Option(help="Pictures of --extra for each labelled one. (default: 1)"),
 ]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        help="A detector to learn from beside the labels: .safetensors, .onnx or .xml.",
+        metavar="FILE",
+    ),
+]
+Distill = Annotated[
+    str | None,
+    typer.Option(
+        help="What of it, one or several with commas. (default: logits)",
+        metavar="logits|boxes|features|fgd",
+    ),
+]
+DistillWeight = Annotated[
+    str | None,
+    typer.Option(
+        help="Weight of these losses, one for all or one each with commas. (default: 1)",
+        metavar="FLOAT",
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -163,6 +184,9 @@ def train(
     neck: Neck = None,
     extra: Extra = None,
     ratio: Ratio = None,
+    teacher: Teacher = None,
+    distill: Distill = None,
+    distill_weight: DistillWeight = None,
     fields: Set = None,
     recipe: RecipeName = None,
     epochs: Epochs = None,
@@ -210,6 +234,9 @@ def train(
             "optimizer": optimizer,
             "seed": seed,
             "ratio": ratio,
+            "teacher": teacher,
+            "distill": None if distill is None else _listed(distill),
+            "distill_weights": None if distill_weight is None else _numbers(distill_weight),
             "augmentation": augmentation,
             "freeze_backbone_stages": freeze,
             "patience": patience,
@@ -222,6 +249,8 @@ def train(
         }
         if ratio is not None and extra is None:
             raise InputError("--ratio without --extra", fix="name the data set to mix in")
+        if (distill or distill_weight) and teacher is None and not resume:
+            raise InputError("--distill without --teacher", fix="name the detector to learn from")
         chosen = model or kind
         if chosen is None:
             raise InputError(
@@ -268,6 +297,21 @@ def _batch(text: str | None) -> int | str | None:
             f"'{text}' is no number of images", where="--batch", fix="give e.g. 16, or auto"
         )
     return int(text)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    from flyweight.core.errors import InputError
+
+    try:
+        return tuple(float(part) for part in _listed(text))
+    except ValueError:
+        raise InputError(
+            f"'{text}' are no numbers", where="--distill-weight", fix="give e.g. 1, or 1,0.5"
+        ) from None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from flyweight.core.detections import Detections
 from flyweight.core.errors import InputError
-from flyweight.labeling.class_mapping import check_renamed, map_classes
+from flyweight.data.class_mapping import check_renamed, map_classes
 from flyweight.labeling.foreign import open_foreign
 
 # C classes of a teacher

@@ -17,6 +17,7 @@ from flyweight.training.batches import (
     read_batches,
 )
 from flyweight.training.devices import make_fabric, reading_processes
+from flyweight.training.distillation.distil import make_distillation
 from flyweight.training.epoch_losses import EpochLosses
 from flyweight.training.interrupt import (
     StopError,
@@ -147,7 +148,13 @@ class Run:
             order=epoch_order(train_set, recipe, extra=len(shown) - len(train_set)),
         )
         self.steps_per_epoch = self.batches.batches_per_epoch
-        self.step = TrainingStep(fabric, detector, recipe, steps_per_epoch=self.steps_per_epoch)
+        self.step = TrainingStep(
+            fabric,
+            detector,
+            recipe,
+            steps_per_epoch=self.steps_per_epoch,
+            distillation=make_distillation(detector, recipe, device=fabric.device),
+        )
         on_cpu = fabric.device.type == "cpu"
         workers = reading_processes(recipe, fabric.device.type)
         samples = make_samples(shown, detector.preprocessing, recipe, workers=workers)

@@ -16,16 +16,18 @@ from flyweight.training.recipe import Recipe
 FUSED_DEVICES = ("cpu", "cuda", "mps")
 
 
-def parameter_groups(detector: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+def parameter_groups(module: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Trainable parameters in up to four groups: {backbone, rest} x {decayed, not decayed}.
+
+    `module` is a detector, or holds one first among what is trained.
 
     Norm weights and all biases (every tensor of fewer than two dimensions) are not decayed: decay
     on them regularises nothing and shifts activations (Bello et al. 2021, "ResNet strikes back",
     section 2).
     """
-    in_backbone = {id(parameter) for parameter in backbone_parameters(detector)}
+    in_backbone = {id(parameter) for parameter in backbone_parameters(module)}
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
-    for parameter in detector.parameters():
+    for parameter in module.parameters():
         if parameter.requires_grad:
             key = (id(parameter) in in_backbone, parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
@@ -39,10 +41,10 @@ def parameter_groups(detector: nn.Module, recipe: Recipe) -> list[dict[str, Any]
     ]
 
 
-def make_optimizer(detector: nn.Module, recipe: Recipe) -> Optimizer:
-    """The recipe's optimiser over `detector`, fused where torch can."""
-    groups = parameter_groups(detector, recipe)
-    fused = next(detector.parameters()).device.type in FUSED_DEVICES
+def make_optimizer(module: nn.Module, recipe: Recipe) -> Optimizer:
+    """The recipe's optimiser over a detector or what holds one, fused where torch can."""
+    groups = parameter_groups(module, recipe)
+    fused = next(module.parameters()).device.type in FUSED_DEVICES
     if recipe.optimizer == "sgd":
         return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, fused=fused)
     return AdamW(groups, lr=recipe.lr, fused=fused)

@@ -13,6 +13,7 @@ OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "steps", "constant")
 PRECISIONS = ("32-true", "bf16-mixed")
 LOGGERS = ("csv", "tensorboard", "mlflow")
+DISTILLED = ("logits", "boxes", "features", "fgd")
 
 # an image that is only evaluated costs about a third of one that is trained on
 EVALUATION_COST = 0.35
@@ -71,8 +72,16 @@ class Recipe:
         freeze_norms: BatchNorm keeps its statistics and weights, for pretrained backbones and few
             images a batch.
         sync_norms: BatchNorm counts over the batches of all GPUs.
+        norm_sparsity: pull of the norms' scales towards zero, for pruning by "bn_scale"; times `lr`
+            it is what a scale loses in a step. 0 for none.
         backbone_lr_scale: factor on `lr` for the backbone, for pretrained weights.
         freeze_backbone_stages: stages of the backbone, from the image on, that stay as they are.
+        teacher: file of a detector to learn from beside the labels, a checkpoint or exported; ""
+            for none (`flyweight.training.distillation`).
+        distill: what of it: "logits", "boxes", "features" (PKD), "fgd".
+        distill_weights: factors of these losses, one for all or one each.
+        distill_temperature: that softens its logits (Hinton et al. 2015, section 2).
+        distill_score: from which on its detection is an object, for "boxes".
         seed: start of every random number of the run.
         patience: epochs without a better AP after which the run stops; 0 never stops early.
         eval_every: epochs between evaluations; 0 chooses so that they cost little.
@@ -116,8 +125,14 @@ class Recipe:
     drop_block: float = 0.0
     freeze_norms: bool = False
     sync_norms: bool = False
+    norm_sparsity: float = 0.0
     backbone_lr_scale: float = 1.0
     freeze_backbone_stages: int = 0
+    teacher: str = ""
+    distill: tuple[str, ...] = ("logits",)
+    distill_weights: tuple[float, ...] = (1.0,)
+    distill_temperature: float = 2.0
+    distill_score: float = 0.4
     seed: int = 0
     patience: int = 0
     eval_every: int = 0
@@ -142,13 +157,20 @@ class Recipe:
                     where=f"recipe field {name}",
                     fix=f"choose one of {', '.join(choices)}",
                 )
-        for name in self.loggers:
-            if name not in LOGGERS:
-                raise InputError(
-                    f"unknown logger '{name}'",
-                    where="recipe field loggers",
-                    fix=f"choose from {', '.join(LOGGERS)}",
-                )
+        for field, known in (("loggers", LOGGERS), ("distill", DISTILLED)):
+            for name in getattr(self, field):
+                if name not in known:
+                    raise InputError(
+                        f"unknown {field.rstrip('s')} '{name}'",
+                        where=f"recipe field {field}",
+                        fix=f"choose from {', '.join(known)}",
+                    )
+        if len(self.distill_weights) not in (1, len(self.distill)):
+            raise InputError(
+                f"{len(self.distill_weights)} weights for {len(self.distill)} kinds",
+                where="recipe field distill_weights",
+                fix="give one for all, or one for each of distill",
+            )
         for name, low in LOWEST.items():
             value = getattr(self, name)
             if value is not None and not value >= low:
@@ -167,7 +189,7 @@ class Recipe:
             raise InputError(
                 f"lr is {self.lr}", where="recipe field lr", fix="give a number above 0"
             )
-        for name in ("adversarial", "balance", "drop_block"):
+        for name in ("adversarial", "balance", "drop_block", "distill_score"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(
                     f"{name} is {getattr(self, name)}",
@@ -188,7 +210,8 @@ class Recipe:
                 fix="give the smallest and the largest factor, such as 0.75 and 1.25",
             )
         object.__setattr__(self, "step_epochs", tuple(self.step_epochs))
-        object.__setattr__(self, "loggers", tuple(self.loggers))
+        for name in ("loggers", "distill", "distill_weights"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "multi_scale", (float(low), float(high)))
 
     def evaluation_period(self, *, train_images: int, val_images: int) -> int:
@@ -249,8 +272,10 @@ LOWEST: Mapping[str, float] = {
     "cache_gb": 0,
     "warmup_ratio": 0,
     "clip_norm": 0,
+    "norm_sparsity": 0,
     "backbone_lr_scale": 0,
     "freeze_backbone_stages": 0,
+    "distill_temperature": 0.1,
     "seed": 0,
     "patience": 0,
     "eval_every": 0,

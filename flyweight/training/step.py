@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,10 +18,14 @@ from flyweight.training.drop_block import attach_drop_block
 from flyweight.training.ema import MovingAverage
 from flyweight.training.freeze import freeze_backbone
 from flyweight.training.multi_scale import MultiScale
+from flyweight.training.norm_sparsity import scales_of, shrink_scales
 from flyweight.training.norms import freeze_norms, join_norms, synchronise_norms
 from flyweight.training.optimiser import clip_gradients, make_optimizer
 from flyweight.training.recipe import Recipe
 from flyweight.training.schedule import make_schedule
+
+if TYPE_CHECKING:
+    from flyweight.training.distillation.distil import Distillation
 
 ADVERSARIAL_STREAM = 4
 # torch's words
@@ -29,11 +33,15 @@ ONE_VALUE = "Expected more than 1 value per channel"
 
 
 class LossModule(nn.Module):
-    """A detector whose forward pass is its loss: what DDP and autocast wrap."""
+    """A detector whose forward pass is its loss: what DDP and autocast wrap.
 
-    def __init__(self, detector: Detector) -> None:
+    With a `distillation`, its losses against a teacher stand beside those of the labels.
+    """
+
+    def __init__(self, detector: Detector, distillation: Distillation | None = None) -> None:
         super().__init__()
         self.detector = detector
+        self.distillation = distillation
 
     def forward(
         self, images: Tensor, boxes_xyxy: Tensor, labels: Tensor, ignored_xyxy: Tensor
@@ -43,8 +51,11 @@ class LossModule(nn.Module):
         Raises:
             InputError: a single image leaves BatchNorm one value a channel.
         """
+        targets = Targets(boxes_xyxy, labels, ignored_xyxy)
         try:
-            return self.detector.loss(images, Targets(boxes_xyxy, labels, ignored_xyxy))
+            if self.distillation is not None:
+                return self.distillation(self.detector, images, targets)
+            return self.detector.loss(images, targets)
         except ValueError as error:
             if ONE_VALUE not in str(error):
                 raise
@@ -63,10 +74,17 @@ class TrainingStep:
 
     Args:
         steps_per_epoch: for the schedule.
+        distillation: what a teacher adds to the losses; its adapters are trained with the detector.
     """
 
     def __init__(
-        self, fabric: Fabric, detector: Detector, recipe: Recipe, *, steps_per_epoch: int
+        self,
+        fabric: Fabric,
+        detector: Detector,
+        recipe: Recipe,
+        *,
+        steps_per_epoch: int,
+        distillation: Distillation | None = None,
     ) -> None:
         self.fabric = fabric
         self.recipe = recipe
@@ -79,7 +97,10 @@ class TrainingStep:
         if recipe.freeze_norms:
             self.frozen += freeze_norms(detector)
         self.joined = join_norms(detector, recipe.mini_batches)
-        self.trainable = [each for each in detector.parameters() if each.requires_grad]
+        self.scales = scales_of(detector) if recipe.norm_sparsity else []
+        self.distillation = None if distillation is None else distillation.to(fabric.device)
+        loss_module = LossModule(detector, self.distillation)
+        self.trainable = [each for each in loss_module.parameters() if each.requires_grad]
         self.ema = MovingAverage(detector, decay=recipe.ema_decay)
         # after the average's copy, which drops nothing
         self.drop_blocks = (
@@ -88,9 +109,9 @@ class TrainingStep:
         if recipe.compile:
             detector.model.compile()
         self.scale = MultiScale(recipe.multi_scale, seed=recipe.seed)
-        optimizer = make_optimizer(detector, recipe)
+        optimizer = make_optimizer(loss_module, recipe)
         self.schedule = make_schedule(optimizer, recipe, steps_per_epoch=steps_per_epoch)
-        self.loss_module, self.optimizer = fabric.setup(LossModule(detector), optimizer)
+        self.loss_module, self.optimizer = fabric.setup(loss_module, optimizer)
 
     @property
     def lr(self) -> float:
@@ -119,6 +140,7 @@ class TrainingStep:
         if self.recipe.clip_norm:
             clip_gradients(self.trainable, self.recipe.clip_norm)
         self.optimizer.step()
+        shrink_scales(self.scales, self.lr * self.recipe.norm_sparsity)
         self.schedule.step()
         self.ema.update(self.detector)
         return losses
@@ -150,16 +172,25 @@ class TrainingStep:
         return self.fabric.global_rank
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
-        """All that the next step depends on: model, ema, optimizer, schedule."""
-        return {
+        """All that the next step depends on: model, ema, optimizer, schedule, distillation."""
+        state = {
             "model": self.detector.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
         }
+        if self.distillation is not None:
+            state["distillation"] = self.distillation.state_dict()
+        return state
 
     def load_state_dict(self, state: dict[str, dict[str, Any]]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            InputError: the teacher is another.
+        """
+        if self.distillation is not None:
+            self.distillation.load_state_dict(state["distillation"])
         self.detector.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])

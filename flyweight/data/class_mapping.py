@@ -29,6 +29,7 @@ def map_classes(
     *,
     renamed: Mapping[str, str] | None = None,
     where: str | None = None,
+    fix: str = "say which is meant: --map TEACHERS=DATAS, or take another teacher",
 ) -> npt.NDArray[np.int64]:
     """The data's label of each class of a teacher, `[C]`; -1 where the data has no such class.
 
@@ -40,6 +41,7 @@ def map_classes(
         renamed: teacher's class → class of the data; goes before everything else. Classes that
             this teacher does not have are passed over: another may have them.
         where: the teacher's file, for the error.
+        fix: what the error advises.
 
     Raises:
         InputError: the teacher has no class for one of the data's.
@@ -60,7 +62,7 @@ def map_classes(
             f"the teacher has no class for {_listed(missing)}; "
             + (f"it has {_listed(spare)} besides" if spare else "it has no others"),
             where=where,
-            fix="say which is meant: --map TEACHERS=DATAS, or take another teacher",
+            fix=fix,
         )
     return labels
 

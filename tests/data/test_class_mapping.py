@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from flyweight.core.errors import InputError
+from flyweight.data.class_mapping import check_renamed, map_classes
 from flyweight.data.class_names import COCO, VOC
-from flyweight.labeling.class_mapping import check_renamed, map_classes
 
 
 def test_a_coco_teacher_knows_all_of_voc() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from flyweight.api import build, compare, evaluate, export, load, pretrain, train
+from flyweight.api import build, compare, evaluate, export, label, load, pretrain, train
 
 if TYPE_CHECKING:
     from flyweight.core.detections import Detections as Detections
@@ -33,6 +33,7 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "label",
     "load",
     "open_dataset",
     "pretrain",

@@ -6,7 +6,7 @@ Each function does what the verb of its name does, on the same functions of the 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flyweight.evaluation.coco_ap import EvaluationResult
     from flyweight.evaluation.paired import Comparison
     from flyweight.export.export import ExportedFile
+    from flyweight.labeling.label import LabelledFolder
     from flyweight.models.detectors.detector import Detector
     from flyweight.training.classification.run import PretrainedRun
     from flyweight.training.run import TrainedRun
@@ -114,6 +115,56 @@ def train(model: PathLike, data: PathLike, out: PathLike, **options: Any) -> Tra
     from flyweight.training.run import train_on_folder
 
     return train_on_folder(model, data, out, **options)
+
+
+def label(
+    images: PathLike,
+    *,
+    teacher: PathLike | Sequence[PathLike],
+    data: PathLike,
+    out: PathLike,
+    split: str = "val",
+    scale: Sequence[float] = (1.0,),
+    flip: bool = True,
+    renamed: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    **options: Any,
+) -> LabelledFolder:
+    """Label pictures with trained detectors: see `flyweight.labeling.label.label_folder`.
+
+    Args:
+        images: a folder of pictures without labels.
+        teacher: a model file, or several.
+        data: a labelled data set: its classes, and on its `split` what thresholds fit.
+        out: the new data set's folder, for `train(..., extra=out)`.
+        split: images that the teachers have not learnt from.
+        scale: how large the teachers see the pictures, 1 as always.
+        flip: also mirrored.
+        renamed: teacher's class → class of the data, where their names differ.
+        threads, device: of the teachers, as of `load`.
+        options: `precision`, `uncertain`, `batch`, `shard_images`, `copy` and the others there.
+
+    Raises:
+        InputError: a file or folder is missing or does not fit the others; the disk is full:
+            finished shards stay.
+    """
+    from flyweight.data.formats import open_dataset
+    from flyweight.labeling.label import label_folder
+    from flyweight.labeling.labeler import Labeler
+    from flyweight.labeling.teacher import open_teachers
+    from flyweight.labeling.views import make_views
+
+    labelled = open_dataset(Path(data), split)
+    teachers = open_teachers(
+        [Path(path) for path in ([teacher] if isinstance(teacher, str | os.PathLike) else teacher)],
+        labelled.class_names,
+        load=lambda path: load(path, threads=threads, device=device),
+        renamed=renamed,
+        threads=threads,
+    )
+    labeler = Labeler(teachers, make_views(scale, flip=flip))
+    return label_folder(Path(images), Path(out), labeler, labelled, **options)
 
 
 def evaluate(predictor: Predictor, dataset: DetectionDataset, **options: Any) -> EvaluationResult:

@@ -17,8 +17,16 @@ from flyweight.core.files import write_atomically
 from flyweight.data.image_files import is_inside
 from flyweight.labeling.labeler import Labeler
 from flyweight.labeling.pseudo_labels import LabelCounts, write_coco
-from flyweight.labeling.shards import BATCH, SHARD_IMAGES, read_shards, write_shards
-from flyweight.labeling.thresholds import UNCERTAIN, ClassThreshold, calibrate, check_shares
+from flyweight.labeling.review_file import FolderOfLabels
+from flyweight.labeling.review_merge import kept_reviews
+from flyweight.labeling.shards import BATCH, SHARD_IMAGES, Engine, read_shards, write_shards
+from flyweight.labeling.thresholds import (
+    UNCERTAIN,
+    ClassThreshold,
+    calibrate,
+    calibrate_on_pictures,
+    check_shares,
+)
 from flyweight.runtime.sources import image_files
 
 if TYPE_CHECKING:
@@ -52,6 +60,7 @@ class LabelledFolder:
             "annotations": str(self.annotations),
             "images": self.counts.images,
             "empty": self.counts.empty,
+            "reviewed": self.counts.reviewed,
             "missing": self.counts.missing,
             "new_images": self.new_images,
             "classes": [
@@ -75,8 +84,8 @@ class LabelFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.annotations = root / "annotations" / "instances_train.json"
-        self.images = root / "images" / "train"
+        labels = FolderOfLabels(root)
+        self.annotations, self.images = labels.annotations, labels.images
         self.shards = root / "shards"
         self.calibration = root / "calibration"
         self.pictures = root / "pictures.txt"
@@ -129,30 +138,40 @@ def label_folder(
     labelled: DetectionDataset,
     *,
     precision: float | None = None,
+    count_on_pictures: bool = False,
     uncertain: float = UNCERTAIN,
     batch: int = BATCH,
     shard_images: int = SHARD_IMAGES,
     copy: bool = False,
+    engine: Engine = write_shards,
     progress: Progress = lambda what, done, total: None,
 ) -> LabelledFolder:
     """Label the pictures below `images` and write the data set `out`, which `train` takes.
 
     A run that was stopped goes on where it was when it is called again; the result is the same.
-    Thresholds may then be others: they need no teacher.
+    Thresholds may then be others: they need no teacher. Pictures on which a person has decided
+    something (`review_folder`) keep their labels.
 
     Args:
         labeler: the teachers, for the classes of `labelled`.
         labelled: labelled images that the teachers have not learnt from, for the thresholds.
         precision, uncertain: see `calibrate`.
+        count_on_pictures: thresholds by `calibrate_on_pictures`; `labelled` may then be images that
+            the teachers have learnt from.
         copy: of the pictures, in place of hard links.
+        engine: does the labelling, here or on other machines; another may go on with a run.
         progress: is told what is done, how many pictures of how many.
 
     Raises:
         InputError: nothing to label, or to calibrate on; other settings than the run was begun
-            with; the disk is full: finished shards stay.
+            with; somebody is reviewing the labels; the disk is full: finished shards stay.
     """
     check_shares(precision, uncertain)  # before an hour of work, not after
-    folder = LabelFolder(out)
+    if count_on_pictures and precision is not None:
+        raise InputError(
+            "precision is found on labelled images", where="precision", fix="ask for one of the two"
+        )
+    images, folder = images.absolute(), LabelFolder(out.absolute())  # the same in other processes
     settings = labeler.describe() | {
         "class_names": list(labelled.class_names),
         "pictures": str(images.resolve()),
@@ -160,36 +179,43 @@ def label_folder(
         "labelled_slice": [labelled.root.name, labelled.split, len(labelled)],
     }
     names, new_images = folder.start(images, settings)
-    write = partial(write_shards, labeler=labeler, shard_images=shard_images, batch=batch)
-    thresholds = _calibrate(
-        folder,
-        labelled,
-        partial(write, progress=lambda done: progress("calibrating", done, len(labelled))),
-        precision=precision,
-        uncertain=uncertain,
-    )
+    write = partial(engine, labeler=labeler, shard_images=shard_images, batch=batch)
+    if not count_on_pictures:
+        thresholds = _calibrate(
+            folder,
+            labelled,
+            partial(write, progress=lambda done: progress("calibrating", done, len(labelled))),
+            precision=precision,
+            uncertain=uncertain,
+        )
     shards = write(
         ((name, images / name) for name in names),
         folder=folder.shards,
         keep=partial(_place, folder.images, copy=copy),
         progress=lambda done: progress("labelling", done, len(names)),
     )
+    if count_on_pictures:
+        found = (row.boxes.detections for row in read_shards(shards) if row.problem is None)
+        thresholds = calibrate_on_pictures(labelled, found, uncertain=uncertain)
     info = {
         "description": "labels made by teachers",
         "flyweight": __version__,
         **labeler.describe(),
         "calibrated_on": settings["labelled_slice"],
         "asked_precision": precision,
+        "counted_on_pictures": count_on_pictures,
         "thresholds": [each.to_dict() for each in thresholds],
     }
-    counts = write_coco(
-        folder.annotations,
-        lambda: read_shards(shards),
-        thresholds,
-        labeler.teachers_of,
-        teachers=[teacher.name for teacher in labeler.teachers],
-        info=info,
-    )
+    with kept_reviews(out) as reviewed:
+        counts = write_coco(
+            folder.annotations,
+            lambda: read_shards(shards),
+            thresholds,
+            labeler.teachers_of,
+            teachers=[teacher.name for teacher in labeler.teachers],
+            info=info,
+            reviewed=reviewed,
+        )
     return LabelledFolder(out, folder.annotations, thresholds, counts, new_images)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from flyweight.core.boxes import xyxy_to_xywh
-from flyweight.core.files import write_atomically
+from flyweight.labeling.coco_lines import write_coco_lines
+from flyweight.labeling.review_merge import ReviewedPicture
 from flyweight.labeling.shards import LabelledImage
 from flyweight.labeling.thresholds import ClassThreshold
 from flyweight.labeling.weighted_box_fusion import FusedBoxes
@@ -20,6 +22,7 @@ from flyweight.labeling.weighted_box_fusion import FusedBoxes
 # N fused boxes of a picture, C classes, T teachers
 
 Flags = npt.NDArray[np.bool_]
+NOTHING: Mapping[str, ReviewedPicture] = MappingProxyType({})
 
 
 def sort_out(boxes: FusedBoxes, thresholds: Sequence[ClassThreshold]) -> tuple[Flags, Flags]:
@@ -41,12 +44,14 @@ class LabelCounts:
         missing: name and reason of pictures that could not be read.
         objects: `[C]` labels of each class.
         uncertain: `[C]` ignore regions of each class.
+        reviewed: pictures that a person has looked at: their labels are kept.
     """
 
     objects: npt.NDArray[np.int64]
     uncertain: npt.NDArray[np.int64]
     images: int = 0
     empty: int = 0
+    reviewed: int = 0
     missing: list[dict[str, str]] = field(default_factory=list)
 
 
@@ -58,6 +63,7 @@ def write_coco(
     *,
     teachers: Sequence[str],
     info: dict[str, Any],
+    reviewed: Mapping[str, ReviewedPicture] = NOTHING,
 ) -> LabelCounts:
     """Write labels as COCO, a picture at a time.
 
@@ -71,6 +77,7 @@ def write_coco(
         teachers_of: from the sources of boxes to their teachers, bool `[N, S]` to `[N, T]`.
         teachers: names `[T]`.
         info: goes under `info`.
+        reviewed: name → what a person has made of the labels of this picture; kept as it is.
 
     Raises:
         InputError: the disk is full.
@@ -86,33 +93,45 @@ def write_coco(
                 continue
             counts.images += 1
             height, width = picture.size_hw
+            mark = {"reviewed": reviewed[picture.name].mark} if picture.name in reviewed else {}
+            counts.reviewed += bool(mark)
             yield {
                 "id": counts.images, "file_name": picture.name, "width": width, "height": height,
+                **mark,
             }  # fmt: skip
 
     def annotations() -> Iterator[dict[str, Any]]:
         readable = (picture for picture in pictures() if picture.problem is None)
-        number = 0
+        numbers = itertools.count(1)
         for image_id, picture in enumerate(readable, start=1):
-            kept, uncertain = sort_out(picture.boxes, thresholds)
-            labels = picture.boxes.detections.labels
-            counts.objects += np.bincount(labels[kept], minlength=classes)
-            counts.uncertain += np.bincount(labels[uncertain], minlength=classes)
-            counts.empty += not kept.any()
-            by_teacher = teachers_of(picture.boxes.found_by)
-            for row in np.flatnonzero(kept | uncertain).tolist():
-                number += 1
-                names = [teachers[place] for place in np.flatnonzero(by_teacher[row]).tolist()]
-                identity = {"id": number, "image_id": image_id}
-                yield identity | _annotation(picture.boxes, row, names, bool(uncertain[row]))
+            if picture.name in reviewed:
+                labels: Iterable[dict[str, Any]] = reviewed[picture.name].annotations
+            else:
+                labels = _annotations(picture.boxes, thresholds, teachers_of, teachers)
+            empty = True
+            for label in labels:
+                count = counts.uncertain if label["iscrowd"] else counts.objects
+                count[label["category_id"] - 1] += 1
+                empty = empty and bool(label["iscrowd"])
+                yield label | {"id": next(numbers), "image_id": image_id}
+            counts.empty += empty
 
-    with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write(f'{{"info": {_json(info)},\n"categories": {_json(categories)},\n"images": [')
-        _write_list(file, images())
-        file.write('],\n"annotations": [')
-        _write_list(file, annotations())
-        file.write("]}\n")
+    head = {"info": info, "categories": categories}
+    write_coco_lines(path, head, images=images(), annotations=annotations())
     return counts
+
+
+def _annotations(
+    boxes: FusedBoxes,
+    thresholds: Sequence[ClassThreshold],
+    teachers_of: Callable[[Flags], Flags],
+    teachers: Sequence[str],
+) -> Iterator[dict[str, Any]]:
+    kept, uncertain = sort_out(boxes, thresholds)
+    by_teacher = teachers_of(boxes.found_by)
+    for row in np.flatnonzero(kept | uncertain).tolist():
+        names = [teachers[place] for place in np.flatnonzero(by_teacher[row]).tolist()]
+        yield _annotation(boxes, row, names, bool(uncertain[row]))
 
 
 def _annotation(
@@ -121,6 +140,9 @@ def _annotation(
     found = boxes.detections
     box_xywh = xyxy_to_xywh(found.boxes_xyxy[row].astype(np.float64)).round(2).tolist()
     return {
+        # set when it is written; first, as everybody has them
+        "id": 0,
+        "image_id": 0,
         "category_id": int(found.labels[row]) + 1,
         "bbox": box_xywh,
         "area": round(box_xywh[2] * box_xywh[3], 2),
@@ -130,14 +152,3 @@ def _annotation(
         "votes": int(boxes.votes[row]),
         "teachers": list(teachers),
     }
-
-
-def _write_list(file: TextIO, entries: Iterable[dict[str, Any]]) -> None:
-    separator = "\n"
-    for entry in entries:
-        file.write(separator + _json(entry))
-        separator = ",\n"
-
-
-def _json(content: Any) -> str:
-    return json.dumps(content, ensure_ascii=False, allow_nan=False)

@@ -1,19 +1,21 @@
-"""The boxes of many pictures, as shards: JSON lines, each file whole or not there at all.
+"""The boxes of many pictures, as shards: JSON lines or Parquet, each file whole or not there.
 
-A run that was stopped goes on at the first shard that is missing. Shards hold every fused box, sure
-or not: other thresholds need no teacher.
+A run that was stopped goes on with the shards that are missing, in either format. Shards hold every
+fused box, sure or not: other thresholds need no teacher.
 """
 
 from __future__ import annotations
 
-import json
+import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,70 +25,79 @@ from flyweight.core.errors import InputError
 from flyweight.core.files import write_atomically
 from flyweight.core.image import read_image_scaled
 from flyweight.labeling.labeler import Labeler
+from flyweight.labeling.labelled_image import LabelledImage, unread
+from flyweight.labeling.parquet_shards import read_parquet, read_parquet_names, write_parquet
 from flyweight.labeling.weighted_box_fusion import FusedBoxes
 
-# N boxes of a picture, S sources
-
 Image = npt.NDArray[np.uint8]
+Pictures = Sequence[tuple[str, Path]]
 
 READERS = 2
 BATCHES_AHEAD = 2
 SHARD_IMAGES = 500
 BATCH = 8
+JSON_LINES, PARQUET = ".jsonl", ".parquet"
 
 
-@dataclass(frozen=True, eq=False)
-class LabelledImage:
-    """A line of a shard.
+class Engine(Protocol):
+    """What labels pictures shard by shard: `write_shards` here, or machines of a cluster."""
+
+    def __call__(
+        self,
+        pictures: Iterable[tuple[str, Path]],
+        labeler: Labeler,
+        folder: Path,
+        *,
+        shard_images: int = SHARD_IMAGES,
+        batch: int = BATCH,
+        keep: Callable[[str, Path], None] = lambda name, path: None,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[Path]:
+        """See `write_shards`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A run of pictures that is labelled at one go: what is lost at most when a run is stopped.
 
     Attributes:
-        name: of the picture.
-        size_hw: its height and width, pixels; (0, 0) where it could not be read.
-        boxes: the fused boxes, in its pixels.
-        problem: why it could not be read, else None.
+        stem: of its file, without the suffix of the format.
+        pictures: name and file of each.
     """
 
-    name: str
-    size_hw: tuple[int, int]
-    boxes: FusedBoxes
-    problem: str | None = None
+    stem: Path
+    pictures: Pictures
 
-    def to_json(self) -> str:
-        """One line; boxes to 0.01 pixels, scores to five digits."""
-        found = self.boxes.detections
-        content: dict[str, Any] = {"name": self.name}
-        if self.problem is not None:
-            content["problem"] = self.problem
-        else:
-            content |= {
-                "size_hw": self.size_hw,
-                "boxes_xyxy": found.boxes_xyxy.astype(np.float64).round(2).tolist(),
-                "scores": found.scores.astype(np.float64).round(5).tolist(),
-                "labels": found.labels.tolist(),
-                "found_by": [np.flatnonzero(row).tolist() for row in self.boxes.found_by],
-                "sources": self.boxes.found_by.shape[1],
-            }
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    def finished(self) -> Path | None:
+        """Its file, in whichever format; None where it is still to be labelled.
 
-    @staticmethod
-    def from_json(text: str) -> LabelledImage:
-        """The inverse of `to_json`."""
-        content = json.loads(text)
-        if "problem" in content:
-            return unread(content["name"], content["problem"])
-        found_by = np.zeros((len(content["scores"]), content["sources"]), dtype=bool)
-        for row, sources in zip(found_by, content["found_by"], strict=True):
-            row[sources] = True
-        height, width = content["size_hw"]
-        found = Detections(content["boxes_xyxy"], content["scores"], content["labels"])
-        return LabelledImage(content["name"], (height, width), FusedBoxes(found, found_by))
+        Raises:
+            InputError: the file is of other pictures, or broken.
+        """
+        for suffix in (JSON_LINES, PARQUET):
+            path = self.stem.with_suffix(suffix)
+            if path.is_file():
+                if read_names(path) != [name for name, _ in self.pictures]:
+                    raise InputError(
+                        "the shard is of other pictures",
+                        where=path,
+                        fix="label with the same --shard as before, or give a new --out",
+                    )
+                return path
+        return None
 
 
-def unread(name: str, problem: str) -> LabelledImage:
-    """A picture that could not be read, and why."""
-    return LabelledImage(
-        name, (0, 0), FusedBoxes(Detections.empty(), np.zeros((0, 0), bool)), problem
-    )
+def cut_into_shards(
+    pictures: Iterable[tuple[str, Path]], folder: Path, shard_images: int
+) -> Iterator[Shard]:
+    """Shards `folder/00000`, `folder/00001` ... of so many pictures, in their order."""
+    remaining = iter(pictures)
+    for number in count():
+        chunk = list(islice(remaining, shard_images))
+        if not chunk:
+            return
+        yield Shard(folder / f"{number:05d}", chunk)
 
 
 def write_shards(
@@ -118,22 +129,55 @@ def write_shards(
         InputError: the disk is full, or the shards there are of other pictures.
     """
     shards: list[Path] = []
-    remaining, done = iter(pictures), 0
-    while chunk := list(islice(remaining, shard_images)):
-        shard = folder / f"{len(shards):05d}.jsonl"
-        shards.append(shard)
-        if shard.is_file():
-            _check_same(shard, [name for name, _ in chunk])
-        else:
-            rows = []
-            for row in _label(chunk, labeler, batch, keep):
-                rows.append(row.to_json())
-                progress(done + len(rows))
-            with write_atomically(shard) as temporary:
-                temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
-        done += len(chunk)
+    done = 0
+    for shard in cut_into_shards(pictures, folder, shard_images):
+        path = shard.finished() or label_shard(
+            shard,
+            labeler,
+            batch=batch,
+            keep=keep,
+            progress=partial(_further, progress, done),
+        )
+        shards.append(path)
+        done += len(shard.pictures)
         progress(done)
     return shards
+
+
+def _further(progress: Callable[[int], None], before: int, labelled: int) -> None:
+    progress(before + labelled)
+
+
+def label_shard(
+    shard: Shard,
+    labeler: Labeler,
+    *,
+    suffix: str = JSON_LINES,
+    batch: int = BATCH,
+    keep: Callable[[str, Path], None] = lambda name, path: None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Path:
+    """Label the pictures of one shard and write its file, in the format of `suffix`.
+
+    `keep` and `progress` are those of `write_shards`; `progress` counts within the shard.
+
+    Raises:
+        InputError: the disk is full, or the folder of all the pictures is gone.
+    """
+    rows: list[LabelledImage] = []
+    for row in _label(shard.pictures, labeler, batch, keep):
+        rows.append(row)
+        progress(len(rows))
+    if all(row.problem == GONE for row in rows):
+        _check_mounted(shard.pictures)
+    path = shard.stem.with_suffix(suffix)
+    with write_atomically(path) as temporary:
+        if suffix == PARQUET:
+            write_parquet(temporary, rows)
+        else:
+            lines = "\n".join(row.to_json() for row in rows)
+            temporary.write_text(lines + "\n", encoding="utf-8")
+    return path
 
 
 def read_shards(shards: Iterable[Path]) -> Iterator[LabelledImage]:
@@ -144,25 +188,50 @@ def read_shards(shards: Iterable[Path]) -> Iterator[LabelledImage]:
     """
     for shard in shards:
         try:
-            with shard.open(encoding="utf-8") as lines:
-                yield from map(LabelledImage.from_json, lines)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise InputError(
-                "the shard cannot be read", where=shard, fix="remove it and run again"
-            ) from error
+            if shard.suffix == PARQUET:
+                yield from read_parquet(shard)
+            else:
+                with shard.open(encoding="utf-8") as lines:
+                    yield from map(LabelledImage.from_json, lines)
+        except UNREADABLE as error:
+            raise _broken(shard) from error
 
 
-def _check_same(shard: Path, names: Sequence[str]) -> None:
-    if [row.name for row in read_shards([shard])] != list(names):
+def read_names(shard: Path) -> list[str]:
+    """The names of the pictures of a shard.
+
+    Raises:
+        InputError: it is gone, or is none.
+    """
+    if shard.suffix != PARQUET:
+        return [row.name for row in read_shards([shard])]
+    try:
+        return read_parquet_names(shard)
+    except UNREADABLE as error:
+        raise _broken(shard) from error
+
+
+# pyarrow's errors are of these kinds too
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError)
+
+
+def _broken(shard: Path) -> InputError:
+    return InputError("the shard cannot be read", where=shard, fix="remove it and run again")
+
+
+def _check_mounted(pictures: Pictures) -> None:
+    """A disk that is not there is no reason to write down that its pictures do not exist."""
+    folder = os.path.commonpath([path.parent for _, path in pictures])
+    if not os.path.isdir(folder):
         raise InputError(
-            "the shard is of other pictures",
-            where=shard,
-            fix="label with the same --shard as before, or give a new --out",
+            f"the folder of the pictures is not there on {socket.gethostname()}",
+            where=folder,
+            fix="bring it back, at the same place on every machine, and run again",
         )
 
 
 def _label(
-    pictures: Sequence[tuple[str, Path]],
+    pictures: Pictures,
     labeler: Labeler,
     batch: int,
     keep: Callable[[str, Path], None],
@@ -204,11 +273,11 @@ Read = tuple[Image, tuple[float, float]] | str
 
 
 def _read_batches(
-    pictures: Sequence[tuple[str, Path]], batch: int, min_size_hw: tuple[int, int] | None
-) -> Iterator[tuple[Sequence[tuple[str, Path]], list[Read]]]:
+    pictures: Pictures, batch: int, min_size_hw: tuple[int, int] | None
+) -> Iterator[tuple[Pictures, list[Read]]]:
     """Batches of pictures with what was read of each, ahead of the teachers."""
     with ThreadPoolExecutor(READERS, thread_name_prefix="read-images") as pool:
-        pending: deque[tuple[Sequence[tuple[str, Path]], list[Future[Read]]]] = deque()
+        pending: deque[tuple[Pictures, list[Future[Read]]]] = deque()
         try:
             for start in range(0, len(pictures), batch):
                 part = pictures[start : start + batch]

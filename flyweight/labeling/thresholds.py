@@ -1,14 +1,16 @@
-"""From which score on a teacher's boxes of a class are believed, measured on labelled images.
+"""From which score on a teacher's boxes of a class are believed.
 
 Radosavovic et al. 2018, "Data Distillation" (arXiv 1712.04440): as many predicted objects an image
-as labelled ones. Here it is each class's own, on labelled images, where precision and recall of the
-threshold are seen as well. The alternative is the lowest threshold of the precision one asks for.
+as labelled ones. Here it is each class's own. Predictions are counted on labelled images, where
+precision and recall of the threshold are seen as well, or, as in the paper, on the pictures to be
+labelled, which needs no labels that the teacher has not learnt from. The alternative is the lowest
+threshold of the precision one asks for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flyweight.core.errors import InputError
-from flyweight.evaluation.matches import match
+from flyweight.evaluation.matches import counted_objects, match
 
 if TYPE_CHECKING:
     from flyweight.core.detections import Detections
@@ -88,12 +90,7 @@ def calibrate(
     check_shares(precision, uncertain)
     matches = match(dataset, detections, iou_thresholds=np.array([IOU]))
     objects = matches.objects.sum(axis=0)
-    if objects.sum() < least_objects:
-        raise InputError(
-            f"{objects.sum()} labelled objects are too few to calibrate thresholds on",
-            where=dataset.root,
-            fix=f"give a split with {least_objects} or more",
-        )
+    _check_objects(dataset, int(objects.sum()), least_objects)
     counted = ~matches.ignored[0]
     label, score, hit = matches.label[counted], matches.score[counted], matches.hit[0][counted]
     together = _cut(score, hit, int(objects.sum()), precision)
@@ -118,6 +115,70 @@ def calibrate(
             )
         )
     return tuple(thresholds)
+
+
+def calibrate_on_pictures(
+    dataset: DetectionDataset,
+    found: Iterable[Detections],
+    *,
+    uncertain: float = UNCERTAIN,
+    least_objects: int = LEAST_OBJECTS,
+) -> tuple[ClassThreshold, ...]:
+    """The thresholds that leave as many labels a picture as `dataset` has objects an image.
+
+    Nobody knows here which boxes are right: precision and recall are NaN, and `predicted` counts
+    boxes of the pictures.
+
+    Args:
+        dataset: labelled images, also such as the teacher has learnt from; crowds and difficult
+            objects do not count.
+        found: of each picture to be labelled, float32 xyxy pixels, low scores too.
+        uncertain, least_objects: as of `calibrate`.
+
+    Raises:
+        InputError: `dataset` has too few objects in all, or a share is out of range.
+    """
+    check_shares(None, uncertain)
+    classes = len(dataset.class_names)
+    objects = np.zeros(classes, np.int64)
+    for record in dataset.records:
+        objects += np.bincount(record.labels[counted_objects(record)], minlength=classes)
+    _check_objects(dataset, int(objects.sum()), least_objects)
+    pictures = 0
+    scores: list[list[Floats]] = [[np.zeros(0)] for _ in range(classes)]
+    for each in found:
+        pictures += 1
+        for label in np.unique(each.labels).tolist():
+            scores[label].append(each.scores[each.labels == label].astype(np.float64))
+    best_first = [-np.sort(-np.concatenate(own)) for own in scores]
+    wanted = objects * pictures / len(dataset)
+    together = count_threshold(-np.sort(-np.concatenate(best_first)), round(wanted.sum()))
+    thresholds = []
+    for number, name in enumerate(dataset.class_names):
+        pooled = objects[number] < least_objects
+        upper = together if pooled else count_threshold(best_first[number], round(wanted[number]))
+        thresholds.append(
+            ClassThreshold(
+                name=name,
+                upper=upper,
+                lower=uncertain * upper if math.isfinite(upper) else 0.0,
+                objects=int(objects[number]),
+                predicted=int((best_first[number] >= upper).sum()),
+                precision=math.nan,
+                recall=math.nan,
+                pooled=bool(pooled),
+            )
+        )
+    return tuple(thresholds)
+
+
+def _check_objects(dataset: DetectionDataset, objects: int, least_objects: int) -> None:
+    if objects < least_objects:
+        raise InputError(
+            f"{objects} labelled objects are too few to calibrate thresholds on",
+            where=dataset.root,
+            fix=f"give a split with {least_objects} or more",
+        )
 
 
 def _plain(value: Any) -> Any:

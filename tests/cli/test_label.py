@@ -58,6 +58,8 @@ def test_labels_that_train(
         ({"--scale": "9"}, ["scale"]),
         ({"--precision": "2"}, ["precision"]),
         ({"--data": "nowhere"}, ["nowhere"]),
+        ({"--engine": "spark"}, ["unknown --engine 'spark'", "local or ray"]),
+        ({"--workers": "2"}, ["need a cluster", "--engine ray"]),
     ],
 )
 def test_bad_input(

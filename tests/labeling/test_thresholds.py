@@ -11,7 +11,12 @@ import pytest
 from flyweight.core.detections import Detections
 from flyweight.core.errors import InputError
 from flyweight.data.records import DetectionDataset, Record
-from flyweight.labeling.thresholds import calibrate, count_threshold, precision_threshold
+from flyweight.labeling.thresholds import (
+    calibrate,
+    calibrate_on_pictures,
+    count_threshold,
+    precision_threshold,
+)
 from tests.labeling.plain_detections import detections_of
 
 
@@ -28,7 +33,7 @@ def record(number: int, labels: list[int], *, crowd: bool = False) -> Record:
         Path(f"{number}.jpg"),
         (50, 400),
         boxes,
-        np.array(labels),
+        np.array(labels, np.int64),
         np.full(len(labels), crowd),
         np.zeros(len(labels), bool),
     )
@@ -130,3 +135,31 @@ def test_bad_input() -> None:
     empty = replace(LABELLED, records=(record(1, [0]),))
     with pytest.raises(InputError, match="1 labelled objects"):
         calibrate(empty, [found()])
+
+
+def test_as_many_labels_a_picture_as_objects_an_image() -> None:
+    """By hand: 2 objects of `a` and 1 of `b` an image leave 6 and 3 labels in three pictures."""
+    pictures = [
+        *FOUND,
+        found((0, 0.95, 0), (1, 0.85, 0), (2, 0.3, 0), (0, 0.65, 1), (1, 0.55, 1)),
+    ]
+    a, b, rare = calibrate_on_pictures(LABELLED, iter(pictures), least_objects=2, uncertain=0.5)
+    # a: .95 .9 .85 .8 .6 .4 | .3 .2; b: .7 .65 .55 | .5 .3; of all 10.5, so 10: ... .5 .4 | .3
+    assert (a.upper, a.lower, a.predicted) == pytest.approx((0.35, 0.175, 6))
+    assert (b.upper, b.predicted) == pytest.approx((0.525, 3))
+    assert rare.pooled
+    assert rare.upper == pytest.approx(0.35)
+    assert rare.predicted == 0
+    assert all(math.isnan(each.precision) and math.isnan(each.recall) for each in (a, b, rare))
+    assert (a.objects, b.objects, rare.objects) == (4, 2, 1)
+
+
+def test_crowds_are_no_objects_of_an_image() -> None:
+    some = dataset(record(1, [0, 0]), record(2, [0, 0, 0, 0], crowd=True))
+    (a, *_) = calibrate_on_pictures(some, [FOUND[0], FOUND[1]], least_objects=1)
+    assert a.predicted == 2  # 1 an image
+
+
+def test_labelled_images_without_objects() -> None:
+    with pytest.raises(InputError, match="too few"):
+        calibrate_on_pictures(dataset(record(1, [])), FOUND, least_objects=1)

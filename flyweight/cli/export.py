@@ -13,15 +13,42 @@ from flyweight.cli.output import figure, note, result
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from flyweight.compression.head_doctor import Diagnosis
+    from flyweight.models.detectors import Detector
+
 FORMATS = ("onnx", "openvino")
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8-weights", "int8")
 BATCHES = ("1", "dynamic")
 
 Checkpoint = Annotated[Path, typer.Argument(help="A .safetensors file.", metavar="FILE")]
 To = Annotated[
     str, typer.Option(help="One or several, with commas between.", metavar="onnx,openvino")
 ]
-Precision = Annotated[str, typer.Option(help="Of weights and sums.", metavar="fp32|int8")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="int8 of weights and arithmetic; fp16, bf16 and int8-weights of the stored weights.",
+        metavar="|".join(PRECISIONS),
+    ),
+]
+MaxLoss = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        help="AP points that a precision may cost; int8 (and its weights) keep in float what "
+        "costs more.",
+        metavar="POINTS",
+    ),
+]
+Doctor = Annotated[
+    bool,
+    typer.Option(
+        "--doctor", help="Tell which layers and tensors cost AP in int8, and why (a page, JSON)."
+    ),
+]
+DoctorImages = Annotated[
+    int, typer.Option(min=1, help="Images that the doctor measures AP on, at most.")
+]
 Out = Annotated[Path, typer.Option(help="Folder for the files.", metavar="DIR")]
 ExportData = Annotated[
     Path | None,
@@ -40,6 +67,9 @@ def export(
     precision: Precision = "fp32",
     out: Out = Path("exported"),
     data: ExportData = None,
+    max_loss: MaxLoss = 0.5,
+    doctor: Doctor = False,
+    doctor_images: DoctorImages = 200,
     nms: Nms = False,
     batch: Batch = "1",
     name: Name = None,
@@ -48,8 +78,9 @@ def export(
 ) -> None:
     """Write a checkpoint as ONNX or OpenVINO, compare the file with it, and refuse a bad one.
 
-    With --data, the AP of each file is measured beside the checkpoint's. int8 needs --data: its
-    ranges come from the training images.
+    With --data, the AP of each file is measured beside the checkpoint's on the test images, and
+    what a precision may cost (--max-loss) on those of val. int8 needs --data: its ranges come from
+    the training images.
     """
     formats = _chosen(to)
     with result(as_json=json) as show:
@@ -63,15 +94,24 @@ def export(
                 raise InputError(
                     f"unknown {option} '{value}'", fix=f"choose {' or '.join(choices)}"
                 )
+        if doctor and (precision != "int8" or data is None):
+            raise InputError(
+                "the doctor looks at int8 on labelled images", fix="add --precision int8 --data DIR"
+            )
         from flyweight.export.export import export as export_detector
         from flyweight.models.detectors import checkpoint
 
         detector = checkpoint.load(file)
+        # Before the files: where int8 is refused, one wants to know why.
+        found = None
+        if doctor and data is not None:
+            found = _examine(detector, data, doctor_images, out, name or file.stem)
         files = export_detector(
             detector,
             formats,
             out,
             precision=precision,
+            max_loss=max_loss,
             data=data,
             nms=nms,
             dynamic_batch=batch == "dynamic",
@@ -79,7 +119,20 @@ def export(
             say=note,
         )
         rows = [made.to_dict() for made in files]
-        show({"files": rows}, lambda console: _render(console, rows))
+        content: dict[str, Any] = {"files": rows}
+        if found is not None:
+            content["doctor"] = found.to_dict()
+        show(content, lambda console: _render(console, rows, found))
+
+
+def _examine(detector: Detector, data: Path, images: int, out: Path, name: str) -> Diagnosis:
+    """The doctor's findings, their page written: they stand even where int8 is refused."""
+    from flyweight.export.doctor import examine_detector, write_diagnosis
+
+    found = examine_detector(detector, data, images=images, say=note)
+    page = write_diagnosis(found, out, name=name, subtitle=f"{detector.config.name}, {data}")
+    note(f"the doctor's findings: {page}")
+    return found
 
 
 def _chosen(to: str) -> list[str]:
@@ -95,7 +148,7 @@ def _chosen(to: str) -> list[str]:
     return list(dict.fromkeys(words))
 
 
-def _render(console: Console, rows: list[dict[str, Any]]) -> None:
+def _render(console: Console, rows: list[dict[str, Any]], found: Diagnosis | None) -> None:
     from rich.table import Table
 
     table = Table(title="exported and compared with the checkpoint")
@@ -112,7 +165,30 @@ def _render(console: Console, rows: list[dict[str, Any]]) -> None:
         )
     console.print(table)
     for row in rows:
-        if row["kept_float"]:
-            console.print(f"{row['path']}: {len(row['kept_float'])} convolutions stay in float")
+        for line in _remarks(row):
+            console.print(line)
     if rows and rows[0]["torch_ap"] is not None:
         console.print(f"the checkpoint's own AP on the same images: {figure(rows[0]['torch_ap'])}")
+    if found is not None:
+        from flyweight.compression.head_doctor_report import console_tables, guilty_lines
+
+        for each in console_tables(found):
+            console.print(each)
+        for line in guilty_lines(found):
+            console.print(line)
+
+
+def _remarks(row: dict[str, Any]) -> list[str]:
+    """What there is to say of a file beside its figures."""
+    lines = []
+    if row["kept_float"]:
+        lines.append(f"{len(row['kept_float'])} convolutions stay in float")
+    if row["loss"] is not None:
+        lines.append(f"{row['loss']:.2f} AP points lost on the images that decide")
+    if row["ms"] is not None:
+        slower = row["ms"] > row["fp32_ms"]
+        lines.append(
+            f"{'NOT faster than fp32 here: ' if slower else ''}{row['ms']:.1f} ms, "
+            f"fp32 {row['fp32_ms']:.1f} ms"
+        )
+    return [f"{row['path']}: {line}" for line in lines]

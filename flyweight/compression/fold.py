@@ -15,11 +15,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from flyweight.models.layers.deformable import DeformableConv
 
 M = TypeVar("M", bound=nn.Module)
-Foldable = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.ConvTranspose2d, DeformableConv)
+Transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+Foldable = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *Transposed, DeformableConv)
+OF_EACH_PICTURE = (nn.GroupNorm, nn.LayerNorm, _InstanceNorm)
 
 
 def fold(module: M) -> M:
@@ -27,7 +30,8 @@ def fold(module: M) -> M:
 
     A BatchNorm folds where it follows a convolution or linear layer directly in the same
     `nn.Sequential`; its place is taken by `nn.Identity`, so that names of weights do not move. Any
-    other BatchNorm stays (`unfolded_norms` names them). A detector's config says `folded` after it,
+    other BatchNorm stays (`unfolded_norms` names them), and so does what is no BatchNorm
+    (`kept_norms`). A detector's config says `folded` after it,
     so that its checkpoint is rebuilt without norms.
     """
     folded = copy.deepcopy(module).eval()
@@ -44,6 +48,14 @@ def fold(module: M) -> M:
 def unfolded_norms(module: nn.Module) -> list[str]:
     """Names of the BatchNorms in `module`: those that could not be folded."""
     return [name for name, child in module.named_modules() if isinstance(child, _BatchNorm)]
+
+
+def kept_norms(module: nn.Module) -> list[str]:
+    """Names of the norms that are no part of any layer's weights: GroupNorm and its kin.
+
+    They divide by what each picture itself has, in evaluation too.
+    """
+    return [name for name, child in module.named_modules() if isinstance(child, OF_EACH_PICTURE)]
 
 
 def _shared_modules(module: nn.Module) -> set[int]:
@@ -66,7 +78,7 @@ def _fold_sequential(parent: nn.Sequential, shared: set[int]) -> None:
             layer.weight,
             layer.bias,
             norm,
-            transposed_groups=layer.groups if isinstance(layer, nn.ConvTranspose2d) else None,
+            transposed_groups=layer.groups if isinstance(layer, Transposed) else None,
         )
         layer.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
         layer.bias = nn.Parameter(bias, requires_grad=layer.weight.requires_grad)
@@ -103,7 +115,8 @@ def folded_weights(
         # Each input channel meets the outputs of its own group.
         by_group = scale.view(transposed_groups, 1, -1)
         inputs = weight.shape[0] // transposed_groups
-        broadcast = by_group.expand(-1, inputs, -1).reshape(weight.shape[0], -1, 1, 1)
+        by_input = by_group.expand(-1, inputs, -1).reshape(weight.shape[0], -1)
+        broadcast = by_input.view(*by_input.shape, *[1] * (weight.dim() - 2))
     folded = (weight.double() * broadcast).to(weight.dtype)
     # Keeps channels-last memory, where the layer had it.
     return folded.contiguous(memory_format=_memory_format(weight)), shift.to(weight.dtype)

@@ -7,8 +7,7 @@ softmax stay in float.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,26 +29,6 @@ Ranges = dict[str, tuple[float, float]]
 QUANTISED_OPERATORS = ("Conv", "Relu", "Clip", "Add")
 
 
-@dataclass(frozen=True)
-class Sensitivity:
-    """What quantising one convolution alone does to the network's output.
-
-    Attributes:
-        node: the convolution's name.
-        score_error: root mean square over anchors and classes, relative to the scores' own.
-        box_error: root mean square over the boxes that matter, input pixels.
-    """
-
-    node: str
-    score_error: float
-    box_error: float
-
-    @property
-    def total(self) -> float:
-        """One figure to sort by: a pixel weighs as much as a hundredth of the scores."""
-        return self.score_error + 0.01 * self.box_error
-
-
 def quantise_onnx(
     model: onnx.ModelProto,
     ranges: Ranges,
@@ -63,7 +42,7 @@ def quantise_onnx(
     Args:
         model: of `flyweight.export.onnx.to_onnx`; stays as it is.
         ranges: of `calibrate`.
-        keep_float: names of convolutions that stay in float (see `find_sensitive`).
+        keep_float: names of convolutions that stay in float (see `mixed_precision`).
         only: the nodes to quantise; all that int8 is for by default.
         reduce_range: weights in 7 bits. Without it a CPU that lacks VNNI saturates when it adds
             two products of uint8 and int8 in 16 bits, and the file is right on some CPUs only.
@@ -76,6 +55,10 @@ def quantise_onnx(
     nodes = [name for name in only or quantised_nodes(model) if name not in kept]
     result = onnx.ModelProto()
     result.CopyFrom(model)
+    convolutions = {node.name for node in model.graph.node if node.op_type == "Conv"}
+    if not convolutions.intersection(nodes):
+        # The quantiser would take an empty list for all.
+        return result
     with quiet():
         quantiser = QDQQuantizer(
             result,
@@ -129,7 +112,7 @@ def calibrate(model: onnx.ModelProto, batches: Batches, *, threads: int = 0) -> 
         threads: of ONNX Runtime; 0 leaves the number to it.
     """
     names = _tensors_to_watch(model)
-    session = _open(model, names, threads)
+    session = open_graph(model, names, threads)
     lows, highs = np.zeros(len(names)), np.zeros(len(names))
     seen = 0
     for image in single_images(batches):
@@ -145,58 +128,11 @@ def calibrate(model: onnx.ModelProto, batches: Batches, *, threads: int = 0) -> 
     }
 
 
-def find_sensitive(
-    model: onnx.ModelProto,
-    ranges: Ranges,
-    batches: Batches,
-    *,
-    threads: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Sensitivity]:
-    """Every convolution with what quantising it alone costs, the worst first.
-
-    Args:
-        model: the fp32 graph.
-        ranges: of `calibrate`.
-        batches: uint8 `[N, H, W, 3]`; a few pictures tell enough.
-        progress: called with (convolutions done, convolutions).
-    """
-    images = list(single_images(batches))
-    reference = _outputs(model, images, threads)
-    inside = quantised_nodes(model)
-    following = _activations(model)
-    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
-    found = []
-    for done, name in enumerate(convolutions, 1):
-        alone = [name, *(each for each in following.get(name, ()) if each in inside)]
-        outputs = _outputs(quantise_onnx(model, ranges, only=alone), images, threads)
-        found.append(_sensitivity(name, reference, outputs))
-        if progress is not None:
-            progress(done, len(convolutions))
-    return sorted(found, key=lambda each: each.total, reverse=True)
-
-
 def single_images(batches: Batches) -> Iterator[npt.NDArray[np.uint8]]:
     """Each picture of `batches [N, H, W, 3]` as `[1, H, W, 3]`, which every file takes."""
     for batch in batches:
         for index in range(len(batch)):
             yield batch[index : index + 1]
-
-
-def _sensitivity(
-    name: str,
-    reference: Sequence[npt.NDArray[np.float32]],
-    outputs: Sequence[npt.NDArray[np.float32]],
-) -> Sensitivity:
-    boxes, scores = reference
-    found_boxes, found_scores = outputs
-    signal = float(np.sqrt(np.mean(np.square(scores, dtype=np.float64)))) + 1e-12
-    noise = float(np.sqrt(np.mean(np.square(found_scores - scores, dtype=np.float64))))
-    # Boxes weigh by their best score: where there is nothing, any box will do.
-    weights = scores.max(axis=-1).astype(np.float64) ** 2
-    squares = np.square(found_boxes - boxes, dtype=np.float64).mean(axis=-1)
-    box_error = float(np.sqrt((squares * weights).sum() / (weights.sum() + 1e-12)))
-    return Sensitivity(name, noise / signal, box_error)
 
 
 def _behind(model: onnx.ModelProto, convolutions: Sequence[str]) -> list[str]:
@@ -214,16 +150,6 @@ def _behind(model: onnx.ModelProto, convolutions: Sequence[str]) -> list[str]:
     return found
 
 
-def _activations(model: onnx.ModelProto) -> dict[str, list[str]]:
-    """Names of the Relu or Clip behind each convolution, which int8 merges into it."""
-    by_output = {node.output[0]: node.name for node in model.graph.node if node.op_type == "Conv"}
-    found: dict[str, list[str]] = {}
-    for node in model.graph.node:
-        if node.op_type in ("Relu", "Clip") and node.input[0] in by_output:
-            found.setdefault(by_output[node.input[0]], []).append(node.name)
-    return found
-
-
 def _tensors_to_watch(model: onnx.ModelProto) -> list[str]:
     inside = set(quantised_nodes(model))
     constants = {tensor.name for tensor in model.graph.initializer}
@@ -235,18 +161,10 @@ def _tensors_to_watch(model: onnx.ModelProto) -> list[str]:
     return [name for name in names if name not in constants]
 
 
-def _outputs(
-    model: onnx.ModelProto, images: Sequence[npt.NDArray[np.uint8]], threads: int
-) -> list[npt.NDArray[np.float32]]:
-    """`boxes [N, A, 4]` and `scores [N, A, C]` of all images."""
-    session = _open(model, (), threads)
-    runs = [session.run(["boxes", "scores"], {"images": image}) for image in images]
-    return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
-
-
-def _open(
-    model: onnx.ModelProto, extra_outputs: Sequence[str], threads: int
+def open_graph(
+    model: onnx.ModelProto, extra_outputs: Sequence[str] = (), threads: int = 0
 ) -> onnxruntime.InferenceSession:
+    """A session of `model` that gives `extra_outputs` too, tensors between its nodes."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     present = {output.name for output in watched.graph.output}

@@ -5,51 +5,49 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 
-from flyweight.compression.quantise_onnx import (
-    Ranges,
-    calibrate,
-    find_sensitive,
-    quantise_onnx,
-)
+from flyweight.compression.fold import kept_norms
+from flyweight.compression.mixed_precision import choose_precision
+from flyweight.compression.quantise_onnx import quantise_onnx
+from flyweight.compression.stored_weights import STORED, store_weights
 from flyweight.core.errors import CheckError, InputError
 from flyweight.core.files import writing_error
-from flyweight.core.image import read_image
-from flyweight.data.formats import available_splits, open_dataset, split_for_validation
 from flyweight.data.records import DetectionDataset
 from flyweight.evaluation.evaluate import evaluate
+from flyweight.evaluation.latency import median_milliseconds
+from flyweight.export.int8 import Calibration, read_inputs
 from flyweight.export.nms_graph import add_nms
 from flyweight.export.onnx import export_manifest, save_onnx, to_onnx
 from flyweight.export.parity import (
+    LIMITS,
     Parity,
     compare,
     compare_nms,
     reference_outputs,
     sample_inputs,
 )
+from flyweight.export.splits import ExportData, export_data
 from flyweight.models.detectors import Detector
 from flyweight.runtime.load import load_predictor, open_session
+from flyweight.runtime.predictor import stack_inputs
 
 # A anchors, C classes
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-PRECISIONS = ("fp32", "int8")
-# int8 may cost half a point of AP; else the convolutions that suffer most stay in float, ever
-# more. What is chosen on one split loses a little more on the next: above a point it is refused.
-GOOD_AP_LOSS = 0.005
-MAX_AP_LOSS = 0.01
-KEEP_FLOAT_STEPS = (0, 1, 2, 4, 6, 8, 12, 16, 24, 32)
-CALIBRATION_IMAGES = 200
+PRECISIONS = ("fp32", *STORED, "int8")
+# These leave in float what costs too much AP; the others are refused.
+MIXED = ("int8", "int8-weights")
+# AP points that a precision may cost.
+MAX_LOSS = 0.5
 PARITY_IMAGES = 4
-SENSITIVITY_IMAGES = 4
+SPEED_ROUNDS = 10
 
 Say = Callable[[str], None]
 
@@ -61,12 +59,14 @@ class ExportedFile:
     Attributes:
         path: of the file; OpenVINO's .bin lies beside its .xml.
         format: `onnx` or `openvino`.
-        precision: `fp32` or `int8`.
-        max_box_error: input pixels, over all boxes (int8: over boxes scored above 0.01).
+        precision: one of `PRECISIONS`.
+        max_box_error: input pixels, over all boxes (below fp32: over boxes scored above 0.01).
         max_score_error: over all anchors and classes.
         AP: of the file on the data, 0 to 1; None without data.
-        torch_ap: of the detector on the same data.
-        kept_float: convolutions that int8 left in float, for the sake of AP.
+        torch_ap: of the detector on the same images.
+        kept_float: convolutions that int8 (or its weights) left in float, for the sake of AP.
+        loss: AP points lost on the images that this was decided on; None for fp32, without data.
+        ms, fp32_ms: median of one image here, and that of the fp32 file beside it; None for fp32.
     """
 
     path: Path
@@ -77,6 +77,14 @@ class ExportedFile:
     AP: float | None = None
     torch_ap: float | None = None
     kept_float: tuple[str, ...] = ()
+    loss: float | None = None
+    ms: float | None = None
+    fp32_ms: float | None = None
+
+    @property
+    def slower_than_fp32(self) -> bool:
+        """Whether nothing but size speaks for this precision here."""
+        return self.ms is not None and self.fp32_ms is not None and self.ms > self.fp32_ms
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -89,6 +97,7 @@ def export(
     out_dir: str | os.PathLike[str] = "exported",
     *,
     precision: str = "fp32",
+    max_loss: float = MAX_LOSS,
     data: str | os.PathLike[str] | DetectionDataset | None = None,
     calibration: DetectionDataset | None = None,
     nms: bool = False,
@@ -102,9 +111,12 @@ def export(
         detector: stays as it is.
         formats: `onnx`, `openvino`.
         out_dir: of the files `NAME.onnx`, `NAME-int8.onnx`, `NAME-nms.onnx`, `NAME.xml` ...
-        precision: `fp32` or `int8`; the latter needs pictures.
-        data: a data set's folder (calibration on `train`, AP on `val`, or `test` without one), or
-            the split on which AP is measured.
+        precision: `fp32`, `fp16`, `bf16` or `int8-weights` (weights stored so, arithmetic in
+            float), or `int8`, which needs pictures.
+        max_loss: AP points that a precision may cost on the images it is decided on; int8 keeps in
+            float what costs more.
+        data: a data set's folder (see `flyweight.export.splits.export_data`), or the split on
+            which AP is measured.
         calibration: pictures for int8; by default those of `data`.
         nms: put non-maximum suppression into the graph.
         dynamic_batch: the file takes any number of images at once; else one.
@@ -113,15 +125,18 @@ def export(
 
     Raises:
         InputError: something asked for is not possible.
-        CheckError: a file differs from the detector by more than 0.05 px or a score of 0.001, or
-            int8 loses more than a point of AP however much is kept in float.
+        CheckError: a file differs from the detector by more than `parity.LIMITS` of its precision,
+            or loses more AP than `max_loss`.
     """
     for wanted in formats:
         if wanted not in SUFFIXES:
             raise InputError(f"unknown format {wanted!r}", fix=f"choose {' or '.join(SUFFIXES)}")
     if precision not in PRECISIONS:
-        raise InputError(f"unknown precision {precision!r}", fix="choose fp32 or int8")
-    measured, pictures = _datasets(data, calibration)
+        raise InputError(f"unknown precision {precision!r}", fix=f"choose {', '.join(PRECISIONS)}")
+    if not max_loss >= 0:
+        raise InputError(f"a loss of {max_loss:g} AP points cannot be kept", fix="give 0 or more")
+    sets = None if data is None else export_data(data, calibration)
+    pictures = calibration if sets is None else sets.calibration
     if precision == "int8" and pictures is None:
         raise InputError("int8 needs pictures to calibrate on", fix="give a data set with --data")
     out = Path(out_dir)
@@ -134,16 +149,19 @@ def export(
         say(f"the graph has greedy NMS in place of {detector.thresholds.nms}, which ONNX lacks")
         detector = copy.copy(detector)
         detector.thresholds = replace(detector.thresholds, nms="greedy")
+    if norms := kept_norms(detector):
+        say(f"norms of each picture (GroupNorm) stay in the graph, they do not fold: {len(norms)}")
     say("converting to ONNX")
     job = _Job(
         detector,
         graph=to_onnx(detector, dynamic_batch=dynamic_batch),
-        measured=measured,
+        sets=sets,
         pictures=pictures,
         nms=nms,
+        max_loss=max_loss,
         say=say,
     )
-    stem = (name or str(detector.config.name)) + ("-int8" if precision == "int8" else "")
+    stem = (name or str(detector.config.name)) + ("" if precision == "fp32" else f"-{precision}")
     stem += "-nms" if nms else ""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -167,7 +185,7 @@ def _move(made: ExportedFile, out: Path) -> ExportedFile:
         weights = made.path.with_suffix(".bin")
         os.replace(weights, out / weights.name)
     os.replace(made.path, out / made.path.name)
-    return ExportedFile(**(made.__dict__ | {"path": out / made.path.name}))
+    return replace(made, path=out / made.path.name)
 
 
 class _Job:
@@ -178,78 +196,131 @@ class _Job:
         detector: Detector,
         *,
         graph: onnx.ModelProto,
-        measured: DetectionDataset | None,
+        sets: ExportData | None,
         pictures: DetectionDataset | None,
         nms: bool,
+        max_loss: float,
         say: Say,
     ) -> None:
         self.detector = detector
         self.graph = graph
-        self.measured = measured
-        self.pictures = pictures
+        self.sets = sets
         self.nms = nms
+        self.max_loss = max_loss
         self.say = say
-        self.inputs = sample_inputs(detector.preprocessing.size_hw, count=PARITY_IMAGES)
-        source = measured or pictures
+        preprocessing = detector.preprocessing
+        self.inputs = sample_inputs(preprocessing.size_hw, count=PARITY_IMAGES)
+        source = pictures if sets is None else sets.reporting
         if source is not None:
-            self.inputs += list(_read_inputs(detector, source, PARITY_IMAGES))
+            self.inputs += list(read_inputs(preprocessing, source, PARITY_IMAGES))
         self.references = reference_outputs(detector, self.inputs)
-        self.torch_ap: float | None = None
-        if measured is not None:
-            say("measuring the detector")
-            self.torch_ap = evaluate(detector, measured).AP
-        self._ranges: Ranges | None = None
-        self._sensitive: list[str] | None = None
+        self.calibration = (
+            None
+            if pictures is None
+            else Calibration(graph, pictures, preprocessing=preprocessing, say=say)
+        )
+        # Of the detector itself, by the split of the data.
+        self._torch_aps: dict[int, float] = {}
 
     def make(self, path: Path, format: str, precision: str) -> ExportedFile:
         """Write one file to `path`, compare it, measure it."""
-        if precision == "fp32":
-            return self._try(path, format, precision, ())
-        best: tuple[float, tuple[str, ...]] | None = None
-        for count in KEEP_FLOAT_STEPS:
-            kept = tuple(self.sensitive()[:count]) if count else ()
-            made = self._try(path, format, precision, kept)
-            if made.AP is None or self.torch_ap is None:
-                return made
-            loss = self.torch_ap - made.AP
-            if loss <= GOOD_AP_LOSS:
-                return made
-            self.say(f"int8 with {len(kept)} convolutions in float: AP {-100 * loss:+.1f} points")
-            best = min(best or (loss, kept), (loss, kept))
-        assert best is not None
-        loss, kept = best
-        if loss > MAX_AP_LOSS:
-            raise CheckError(
-                f"int8 loses {100 * loss:.1f} points of AP (limit {100 * MAX_AP_LOSS:.0f}) even "
-                f"with {len(kept)} convolutions in float; no file was kept ({path.name})"
-            )
-        return self._try(path, format, precision, kept)
-
-    def _try(self, path: Path, format: str, precision: str, kept: tuple[str, ...]) -> ExportedFile:
-        dense = path.with_name(f"dense{path.suffix}") if self.nms else path
-        self.say(f"writing {path.name}")
-        self._write(dense, format, precision, kept, nms=False)
-        session = open_session(dense)
-        parity = compare(self.references, session, self.inputs, seen_only=precision == "int8")
-        if precision == "fp32":
-            parity.check(path.name)
-        if self.nms:
-            self._write(path, format, precision, kept, nms=True)
-            self._check_nms(dense, path)
-        ap = None
-        if self.measured is not None:
-            self.say(f"measuring {path.name}")
-            ap = evaluate(load_predictor(path), self.measured).AP
-        return ExportedFile(
+        kept: tuple[str, ...] = ()
+        loss = None
+        if precision in MIXED and self.sets is not None:
+            kept, loss = self._choose(path, format, precision, self.sets.choosing)
+        dense = self._write_checked(path, format, precision, kept)
+        parity = compare(
+            self.references, open_session(dense), self.inputs, seen_only=precision != "fp32"
+        )
+        if precision in LIMITS:
+            parity.check(path.name, LIMITS[precision])
+        made = ExportedFile(
             path,
             format,
             precision,
             parity.max_box_error,
             parity.max_score_error,
-            AP=ap,
-            torch_ap=self.torch_ap,
             kept_float=kept,
         )
+        if self.sets is not None:
+            if precision in STORED and loss is None:
+                loss = self._loss(path, self.sets.choosing)
+                self._check_loss(path, precision, loss)
+            reporting = self.sets.reporting
+            self.say(f"measuring {path.name}")
+            ap = evaluate(load_predictor(path), reporting).AP
+            made = replace(made, AP=ap, torch_ap=self._torch_ap(reporting), loss=loss)
+        return made if precision == "fp32" else self._timed(made, dense)
+
+    def _choose(
+        self, path: Path, format: str, precision: str, choosing: DetectionDataset
+    ) -> tuple[tuple[str, ...], float]:
+        """The convolutions that stay in float, and the AP points that the rest costs."""
+        assert self.calibration is not None
+        calibration = self.calibration
+
+        def loss_of(kept: tuple[str, ...]) -> float:
+            dense = path.with_name(f"trial{path.suffix}")
+            self._write(dense, format, precision, kept, nms=False)
+            loss = self._loss(dense, choosing)
+            self.say(f"{precision} with {len(kept)} convolutions in float: AP {-loss:+.2f} points")
+            return loss
+
+        choice = choose_precision(lambda: calibration.candidates, loss_of, max_loss=self.max_loss)
+        what = f"{precision} with {len(choice.kept)} convolutions in float"
+        self._check_loss(path, what, choice.loss)
+        if choice.kept and len(choice.kept) == len(calibration.candidates):
+            raise CheckError(
+                f"{precision} keeps AP only with every convolution in float; no file was kept "
+                f"({path.name})"
+            )
+        return choice.kept, choice.loss
+
+    def _check_loss(self, path: Path, what: str, loss: float) -> None:
+        if not loss <= self.max_loss:
+            raise CheckError(
+                f"{what} loses {loss:.2f} points of AP (limit {self.max_loss:g}); no file was kept "
+                f"({path.name})"
+            )
+
+    def _loss(self, path: Path, dataset: DetectionDataset) -> float:
+        """AP points that the file has less than the detector."""
+        ap = evaluate(load_predictor(path), dataset).AP or 0.0
+        return 100 * (self._torch_ap(dataset) - ap)
+
+    def _torch_ap(self, dataset: DetectionDataset) -> float:
+        if id(dataset) not in self._torch_aps:
+            self.say("measuring the detector")
+            self._torch_aps[id(dataset)] = evaluate(self.detector, dataset).AP or 0.0
+        return self._torch_aps[id(dataset)]
+
+    def _timed(self, made: ExportedFile, dense: Path) -> ExportedFile:
+        """With its time beside that of fp32 in the same runtime; says so where it is no faster."""
+        plain = dense.with_name(f"fp32{dense.suffix}")
+        self._write(plain, made.format, "fp32", (), nms=False)
+        sessions = {"fp32": open_session(plain), "this": open_session(dense)}
+        images = stack_inputs(self.inputs[-1:], sessions["fp32"].batch or 1)
+        calls = {name: partial(each.run, images) for name, each in sessions.items()}
+        times = median_milliseconds(calls, repeats=SPEED_ROUNDS)
+        timed = replace(made, ms=times["this"], fp32_ms=times["fp32"])
+        if timed.slower_than_fp32:
+            self.say(
+                f"{made.path.name} is not faster than fp32 here: {times['this']:.1f} against "
+                f"{times['fp32']:.1f} ms"
+            )
+        return timed
+
+    def _write_checked(
+        self, path: Path, format: str, precision: str, kept: tuple[str, ...]
+    ) -> Path:
+        """Write the file and, where it ends with NMS, a dense one to compare; gives the latter."""
+        self.say(f"writing {path.name}")
+        dense = path.with_name(f"dense{path.suffix}") if self.nms else path
+        self._write(dense, format, precision, kept, nms=False)
+        if self.nms:
+            self._write(path, format, precision, kept, nms=True)
+            self._check_nms(dense, path)
+        return dense
 
     def _check_nms(self, dense: Path, path: Path) -> Parity:
         parity = compare_nms(
@@ -264,7 +335,10 @@ class _Job:
         manifest = export_manifest(self.detector, format=format, precision=precision, nms=nms)
         graph = self.graph
         if precision == "int8" and format == "onnx":
-            graph = quantise_onnx(graph, self.ranges(), keep_float=kept)
+            assert self.calibration is not None
+            graph = quantise_onnx(graph, self.calibration.ranges, keep_float=kept)
+        elif precision in STORED:
+            graph = store_weights(graph, precision, keep_float=kept)
         if nms:
             graph = add_nms(graph, self.detector.thresholds)
         if format == "onnx":
@@ -272,59 +346,10 @@ class _Job:
             return
         from flyweight.export.openvino import save_openvino, to_openvino
 
-        model = to_openvino(graph)
+        model = to_openvino(graph, as_stored=precision in STORED)
         if precision == "int8":
             from flyweight.compression.quantise_openvino import quantise_openvino
 
-            model = quantise_openvino(model, self.calibration_batches(), keep_float=kept)
+            assert self.calibration is not None
+            model = quantise_openvino(model, self.calibration.batches(), keep_float=kept)
         save_openvino(model, path, manifest=manifest)
-
-    def ranges(self) -> Ranges:
-        """Of every tensor around a convolution, calibrated once."""
-        if self._ranges is None:
-            self.say("calibrating")
-            self._ranges = calibrate(self.graph, self.calibration_batches())
-        return self._ranges
-
-    def sensitive(self) -> list[str]:
-        """Names of the convolutions, those that int8 harms most first."""
-        if self._sensitive is None:
-            self.say("looking for the convolutions that int8 harms")
-            images = self.calibration_batches(SENSITIVITY_IMAGES)
-            found = find_sensitive(self.graph, self.ranges(), images)
-            self._sensitive = [each.node for each in found]
-        return self._sensitive
-
-    def calibration_batches(
-        self, count: int = CALIBRATION_IMAGES
-    ) -> Iterator[npt.NDArray[np.uint8]]:
-        """uint8 `[1, h, w, 3]` each."""
-        assert self.pictures is not None
-        for image in _read_inputs(self.detector, self.pictures, count):
-            yield image[None]
-
-
-def _datasets(
-    data: str | os.PathLike[str] | DetectionDataset | None, calibration: DetectionDataset | None
-) -> tuple[DetectionDataset | None, DetectionDataset | None]:
-    """The split that AP is measured on, and the one that gives pictures for calibration."""
-    if data is None or isinstance(data, DetectionDataset):
-        return data, calibration or data
-    root = Path(data)
-    splits = available_splits(root)
-    train = open_dataset(root, "train" if "train" in splits else None)
-    for held_out in ("val", "test"):
-        if held_out in splits:
-            return open_dataset(root, held_out), calibration or train
-    train, measured = split_for_validation(train)
-    return measured, calibration or train
-
-
-def _read_inputs(
-    detector: Detector, dataset: DetectionDataset, count: int
-) -> Iterator[npt.NDArray[np.uint8]]:
-    """Up to `count` pictures of `dataset`, spread over it, as inputs uint8 `[h, w, 3]`."""
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round())
-    for index in chosen.astype(int):
-        image = read_image(dataset.records[index].path, min_size_hw=detector.preprocessing.size_hw)
-        yield detector.preprocessing.apply(image)[0]

@@ -21,13 +21,18 @@ except ImportError as error:
     ) from error
 
 
-def to_openvino(graph: onnx.ModelProto) -> Any:
-    """The `openvino.Model` of an ONNX graph, in fp32."""
+def to_openvino(graph: onnx.ModelProto, *, as_stored: bool = False) -> Any:
+    """The `openvino.Model` of an ONNX graph.
+
+    Args:
+        graph: in fp32, or with weights of `flyweight.compression.stored_weights`.
+        as_stored: keep the form of the weights; else constants are made ready, in fp32.
+    """
     # Through a file, since the front end that reads from memory is slower and keeps a copy.
     with tempfile.TemporaryDirectory(prefix="flyweight-openvino-") as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(graph.SerializeToString())
-        return openvino.convert_model(str(path))
+        return openvino.Core().read_model(path) if as_stored else openvino.convert_model(str(path))
 
 
 def save_openvino(model: Any, path: str | os.PathLike[str], *, manifest: Manifest) -> None:

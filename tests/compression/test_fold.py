@@ -3,18 +3,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from flyweight.compression.fold import fold, unfolded_norms
+from flyweight.compression.fold import fold, kept_norms, unfolded_norms
 from flyweight.models.detectors import Detector, load, save
 from flyweight.models.layers import DeformableConv
 
+M = TypeVar("M", bound=nn.Module)
 
-def lively(module: nn.Module, seed: int = 0) -> nn.Module:
+
+def lively(module: M, seed: int = 0) -> M:
     """`module` with BatchNorms that do something."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -60,6 +63,22 @@ CASES = {
         nn.Sequential(nn.ConvTranspose2d(6, 9, 3, groups=3, bias=False), nn.BatchNorm2d(9)),
         (2, 6, 5, 7),
     ),
+    "grouped": (
+        nn.Sequential(nn.Conv2d(6, 9, 3, groups=3), nn.BatchNorm2d(9)),
+        (2, 6, 7, 7),
+    ),
+    "transposed depthwise": (
+        nn.Sequential(nn.ConvTranspose2d(6, 6, 2, stride=2, groups=6), nn.BatchNorm2d(6)),
+        (2, 6, 4, 4),
+    ),
+    "transposed in one dimension": (
+        nn.Sequential(nn.ConvTranspose1d(4, 6, 3, groups=2), nn.BatchNorm1d(6)),
+        (2, 4, 9),
+    ),
+    "linear without bias": (
+        nn.Sequential(nn.Linear(6, 4, bias=False), nn.BatchNorm1d(4)),
+        (5, 6),
+    ),
     "deformable": (
         nn.Sequential(DeformableConv(4, 8, modulated=True), nn.BatchNorm2d(8)),
         (2, 4, 6, 6),
@@ -83,8 +102,9 @@ def test_the_function_stays_and_the_norm_goes(case: str) -> None:
 
 
 def test_weights_are_those_of_torch() -> None:
-    pair = lively(nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6)))
-    expected = fuse_conv_bn_eval(pair[0], pair[1])
+    conv, norm = nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6)
+    pair = lively(nn.Sequential(conv, norm))
+    expected = fuse_conv_bn_eval(conv, norm)
     folded = fold(pair)
     torch.testing.assert_close(folded[0].weight, expected.weight, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(folded[0].bias, expected.bias, rtol=1e-6, atol=1e-7)
@@ -105,10 +125,23 @@ def test_what_cannot_be_folded_stays() -> None:
         torch.testing.assert_close(folded(x), module(x))
 
 
+def test_group_norm_is_left_and_named() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Conv2d(8, 8, 1))
+    module.append(nn.BatchNorm2d(8))
+    lively(module)
+    folded = fold(module)
+    assert isinstance(folded[1], nn.GroupNorm)
+    assert kept_norms(folded) == kept_norms(module) == ["1"]
+    assert unfolded_norms(folded) == []
+    x = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(folded(x), module(x))
+
+
 def test_channels_last_weights_stay_so() -> None:
     pair = lively(nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6)))
     folded = fold(pair.to(memory_format=torch.channels_last))
-    assert folded[0].weight.is_contiguous(memory_format=torch.channels_last)
+    weight = folded.get_parameter("0.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
@@ -145,3 +178,32 @@ def test_a_folded_detector_says_the_same_and_reloads(
         raw_tensors(folded, images), raw_tensors(reloaded, images), strict=True
     ):
         torch.testing.assert_close(after, before, rtol=0, atol=0)
+
+
+def settle(detector: Detector, images: torch.Tensor) -> None:
+    """Give every BatchNorm the statistics of what reaches it, as training does."""
+    norms = [each for each in detector.modules() if isinstance(each, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+    with torch.no_grad():
+        detector.model(detector.normalise(images))
+    for norm in norms:
+        assert norm.running_var is not None
+        # Of a single cell the variance is none, and its inverse the rounding's amplifier.
+        norm.running_var.clamp_(min=0.1)
+        norm.eval()
+
+
+def test_exact_to_1e_5_in_float32(zoo_name: str, small_detector: Callable[..., Detector]) -> None:
+    """Of the largest raw output, with statistics as a trained network has them."""
+    detector = lively(small_detector(zoo_name))
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(
+        0, 256, (2, *detector.preprocessing.size_hw, 3), dtype=torch.uint8, generator=generator
+    )
+    settle(detector, images)
+    pairs = zip(raw_tensors(detector, images), raw_tensors(fold(detector), images), strict=True)
+    for raw, found in pairs:
+        assert raw.std() > 0
+        assert (found - raw).abs().max() <= 1e-5 * raw.abs().max()

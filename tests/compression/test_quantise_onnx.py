@@ -8,7 +8,6 @@ from onnx import numpy_helper
 
 from flyweight.compression.quantise_onnx import (
     calibrate,
-    find_sensitive,
     quantise_onnx,
     quantised_nodes,
 )
@@ -93,33 +92,11 @@ def test_what_is_kept_stays_in_float(graph: onnx.ModelProto, batches: list[np.nd
     assert states == {"stem": False, "depthwise": True, "logits": False, "deltas": True}
 
 
-def test_the_convolution_with_an_outlier_is_the_most_sensitive(
+def test_with_all_in_float_nothing_is_quantised(
     graph: onnx.ModelProto, batches: list[np.ndarray]
 ) -> None:
-    """One huge output that the next layer ignores takes the whole range from the others."""
-    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
-    bias = numpy_helper.to_array(tensors["expand_b"]).copy()
-    bias[5] = 2000.0
-    tensors["expand_b"].CopyFrom(numpy_helper.from_array(bias, "expand_b"))
-    for name in ("deltas_w", "logits_w"):
-        weight = numpy_helper.to_array(tensors[name]).copy()
-        weight[:, 5] = 0
-        tensors[name].CopyFrom(numpy_helper.from_array(weight, name))
-    ranges = calibrate(graph, batches)
-    ranked = find_sensitive(graph, ranges, batches[:1])
-    assert len(ranked) == 5
-    # "expand" writes the range, the two heads read it.
-    assert {each.node for each in ranked[:3]} == {"expand", "deltas", "logits"}
-    assert ranked[2].total > 5 * ranked[3].total
-
-    def score_error(model: onnx.ModelProto) -> float:
-        scores = run(graph, batches[0][:1], "scores")[0]
-        return float(np.abs(run(model, batches[0][:1], "scores")[0] - scores).max())
-
-    kept = [each.node for each in ranked[:3]]
-    assert score_error(quantise_onnx(graph, ranges, keep_float=kept)) < 0.3 * score_error(
-        quantise_onnx(graph, ranges)
-    )
+    every = [node.name for node in graph.graph.node if node.op_type == "Conv"]
+    assert quantise_onnx(graph, calibrate(graph, batches), keep_float=every) == graph
 
 
 def test_it_is_silent(

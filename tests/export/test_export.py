@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 import flyweight.export.export as export_module
+from flyweight.compression.mixed_precision import Choice
 from flyweight.core.errors import CheckError, InputError
 from flyweight.core.image import write_image
 from flyweight.data.records import DetectionDataset, Record
@@ -24,6 +26,12 @@ from flyweight.runtime.load import load_predictor
 from flyweight.runtime.session import precision_of
 
 FORMATS = ["onnx", "openvino"]
+
+
+@pytest.fixture(autouse=True)
+def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are not what these tests are about."""
+    monkeypatch.setattr(export_module, "SPEED_ROUNDS", 1)
 
 
 @pytest.fixture
@@ -127,6 +135,22 @@ def test_nms_in_the_graph_equals_nms_outside(
             np.testing.assert_allclose(found.boxes_xyxy, wanted.boxes_xyxy, atol=0.01)
 
 
+def test_group_norm_stays_and_is_told(detector: Detector, tmp_path: Path) -> None:
+    changed = copy.deepcopy(detector)
+    parent, name, norm = next(
+        (parent, name, child)
+        for parent in changed.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.BatchNorm2d)
+    )
+    setattr(parent, name, nn.GroupNorm(2, norm.num_features))
+    said: list[str] = []
+    (made,) = export(changed, ["onnx"], tmp_path, say=said.append)
+    assert any("GroupNorm" in line and line.endswith(": 1") for line in said)
+    kinds = {node.op_type for node in onnx.load(made.path).graph.node}
+    assert kinds & {"InstanceNormalization", "GroupNormalization"}
+
+
 def test_the_graph_has_greedy_nms_whatever_the_detector_has(
     detector: Detector, tmp_path: Path
 ) -> None:
@@ -225,12 +249,15 @@ def test_int8_keeps_in_float_what_costs_too_much(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scripted_ap(monkeypatch, 0.5, 0.4, 0.42, 0.496)
+    # The file with none in float, the detector; with the first, the first two in float; then
+    # with the second; the file that is kept.
+    scripted_ap(monkeypatch, 0.4, 0.5, 0.42, 0.496, 0.41, 0.497)
     said: list[str] = []
     (made,) = export(
         detector, ["onnx"], tmp_path / "out", precision="int8", data=dataset, say=said.append
     )
-    assert (made.AP, made.torch_ap) == (0.496, 0.5)
+    assert (made.AP, made.torch_ap) == (0.497, 0.5)
+    assert made.loss == pytest.approx(0.4)
     assert len(made.kept_float) == 2
     makers = {
         name: node.op_type for node in onnx.load(made.path).graph.node for name in node.output
@@ -241,19 +268,7 @@ def test_int8_keeps_in_float_what_costs_too_much(
         if node.op_type == "Conv" and makers.get(node.input[1]) != "DequantizeLinear"
     }
     assert floats == set(made.kept_float)
-    assert any("-10.0 points" in line for line in said)
-
-
-def test_int8_takes_the_best_below_a_point(
-    detector: Detector,
-    dataset: DetectionDataset,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(export_module, "KEEP_FLOAT_STEPS", (0, 1, 2))
-    scripted_ap(monkeypatch, 0.5, 0.48, 0.492, 0.491, 0.492)
-    (made,) = export(detector, ["onnx"], tmp_path, precision="int8", data=dataset)
-    assert (made.AP, len(made.kept_float)) == (0.492, 1)
+    assert any("-10.00 points" in line for line in said)
 
 
 def test_int8_that_never_gets_there_is_refused(
@@ -262,11 +277,70 @@ def test_int8_that_never_gets_there_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scripted_ap(monkeypatch, 0.5, 0.1)
-    monkeypatch.setattr(export_module, "KEEP_FLOAT_STEPS", (0, 1))
-    with pytest.raises(CheckError, match=r"int8 loses 40\.0 points"):
+    scripted_ap(monkeypatch, 0.1, 0.5, 0.1)
+    with pytest.raises(CheckError, match=r"loses 40\.00 points of AP \(limit 0\.5\)"):
         export(detector, ["onnx"], tmp_path / "out", precision="int8", data=dataset)
     assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.setattr(
+        export_module,
+        "choose_precision",
+        lambda rank, *_, **__: Choice(tuple(each.node for each in rank()), 0.0, True, ()),
+    )
+    with pytest.raises(CheckError, match="only with every convolution in float"):
+        export(detector, ["onnx"], tmp_path / "out", precision="int8", data=dataset)
+
+
+def test_stored_weights_that_cost_too_much_are_refused(
+    detector: Detector,
+    dataset: DetectionDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scripted_ap(monkeypatch, 0.488, 0.5)
+    with pytest.raises(CheckError, match=r"fp16 loses 1\.20 points"):
+        export(detector, ["onnx"], tmp_path / "out", precision="fp16", data=dataset)
+    scripted_ap(monkeypatch, 0.488, 0.5, 0.49)
+    (made,) = export(detector, ["onnx"], tmp_path, precision="fp16", data=dataset, max_loss=2)
+    assert made.loss == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8-weights"])
+def test_stored_weights(
+    detector: Detector, pictures: list[np.ndarray], tmp_path: Path, precision: str
+) -> None:
+    """Half or a quarter of the file in both formats, which say the same to the bit of rounding."""
+    plain = export(detector, FORMATS, tmp_path)
+    made = export(detector, FORMATS, tmp_path, precision=precision)
+    assert [each.path.name for each in made] == [
+        f"small-{precision}{suffix}" for suffix in (".onnx", ".xml")
+    ]
+    for each, whole in zip(made, plain, strict=True):
+        assert 0 < each.max_score_error < 0.05
+        assert each.ms is not None
+        assert each.fp32_ms is not None
+        assert precision_of(load_predictor(each.path, threads=1).manifest) == precision
+        weights, of = (
+            (file.with_suffix(".bin") if file.suffix == ".xml" else file).stat().st_size
+            for file in (each.path, whole.path)
+        )
+        assert weights < 0.9 * of
+    inputs = np.stack([detector.preprocessing.apply(image)[0] for image in pictures])[:1]
+    for found, expected in zip(
+        *(load_predictor(each.path, threads=1).session.run(inputs) for each in made), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_what_is_not_faster_says_so(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        export_module, "median_milliseconds", lambda calls, **_: {"fp32": 2.0, "this": 3.0}
+    )
+    said: list[str] = []
+    (made,) = export(detector, ["onnx"], tmp_path, precision="fp16", say=said.append)
+    assert made.slower_than_fp32
+    assert "small-fp16.onnx is not faster than fp32 here: 3.0 against 2.0 ms" in said
 
 
 def test_ap_of_the_file_beside_the_detector(
@@ -282,6 +356,8 @@ def test_what_cannot_be_asked_for(detector: Detector, tmp_path: Path) -> None:
         export(detector, ["onnx", "tflite"], tmp_path)
     with pytest.raises(InputError, match="unknown precision"):
         export(detector, ["onnx"], tmp_path, precision="int4")
+    with pytest.raises(InputError, match="AP points cannot be kept"):
+        export(detector, ["onnx"], tmp_path, max_loss=-1)
     with pytest.raises(InputError, match="pictures to calibrate on"):
         export(detector, ["onnx"], tmp_path, precision="int8")
     (tmp_path / "file").write_text("in the way")

@@ -7,7 +7,7 @@ import pytest
 
 from flyweight.core.errors import CheckError
 from flyweight.core.manifest import Thresholds
-from flyweight.export.parity import Parity, compare, compare_nms, sample_inputs
+from flyweight.export.parity import LIMITS, Parity, compare, compare_nms, sample_inputs
 
 
 class Scripted:
@@ -51,6 +51,9 @@ def test_limits() -> None:
     for parity in (Parity(0.06, 0, 1), Parity(0, 0.0011, 1)):
         with pytest.raises(CheckError, match=r"model\.onnx"):
             parity.check("model.onnx")
+        parity.check("model.onnx", LIMITS["fp16"])
+    with pytest.raises(CheckError, match="limit 8"):
+        Parity(9, 0, 1).check("model.onnx", LIMITS["bf16"])
 
 
 def test_detections_that_are_missing_or_of_another_class_do_not_pass() -> None:

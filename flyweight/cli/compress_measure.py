@@ -1,0 +1,91 @@
+"""What each stage of `flyweight compress` gives and costs, all measured side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from flyweight.api import CHECKPOINT_SUFFIX, load
+from flyweight.cli.output import note, progress_bar
+from flyweight.compression.ledger import Ledger
+from flyweight.compression.stages import Made
+from flyweight.core.image import read_image
+from flyweight.data.formats import available_splits, open_dataset
+from flyweight.evaluation.evaluate import detect
+from flyweight.evaluation.latency import median_milliseconds
+from flyweight.evaluation.paired import compare_detections
+from flyweight.export.export import export
+from flyweight.models.detectors import checkpoint
+from flyweight.profiling.trace import trace_detector
+
+
+def measure(made: Sequence[Made], data: Path, out: Path, *, repeats: int) -> Ledger:
+    """AP of every stage on the same images, and its time in each runtime, all side by side."""
+    splits = available_splits(data)
+    split = next((name for name in ("test", "val") if name in splits), None)
+    dataset = open_dataset(data, split)
+    found = []
+    for each in made:
+        with progress_bar(f"evaluating {each.name}") as progress:
+            found.append(detect(load(each.file), dataset, progress=progress))
+    compared = compare_detections(dataset, found)
+    image = read_image(dataset.records[0].path)
+    runners = [_runners(each, out) for each in made]
+    calls: dict[str, Callable[[], object]] = {
+        f"{index} {runtime}": partial(predictor.predict_batch, [image])
+        for index, of_stage in enumerate(runners)
+        for runtime, predictor in of_stage.items()
+    }
+    with progress_bar("timing", unit="rounds") as progress:
+        times = median_milliseconds(calls, repeats=repeats, progress=progress)
+    ledger = Ledger()
+    counts: dict[str, int] = {}
+    for index, (each, measured) in enumerate(zip(made, compared.results, strict=True)):
+        counts = _counts(each.file) or counts
+        runtimes = {runtime: times[f"{index} {runtime}"] for runtime in runners[index]}
+        ledger.add(
+            each.name,
+            AP=measured.AP or 0.0,
+            AP50=measured.AP50 or 0.0,
+            ms=min(runtimes.values()),
+            mb=_megabytes(each.file),
+            runtimes=runtimes,
+            difference=compared.differences[index - 1] if index else None,
+            **counts,
+        )
+    return ledger
+
+
+def _runners(made: Made, out: Path) -> dict[str, Any]:
+    """The stage in each runtime: a checkpoint in torch, and exported in the others."""
+    runners: dict[str, Any] = {}
+    file = made.file
+    if file.suffix == CHECKPOINT_SUFFIX:
+        detector = checkpoint.load(file)
+        runners["torch"] = detector
+        exported = out / "exported"
+        note(f"exporting {made.name} to time it")
+        file = export(detector, ["onnx"], exported, name=made.name.replace(" ", "-"))[0].path
+    if file.suffix == ".onnx":
+        runners["onnxruntime"] = load(file, runtime="onnxruntime")
+    if find_spec("openvino") is not None:
+        runners["openvino"] = load(file, runtime="openvino")
+    return runners
+
+
+def _counts(file: Path) -> dict[str, int]:
+    """Parameters and MACs of a checkpoint; other files have those of the stage before."""
+    if file.suffix != CHECKPOINT_SUFFIX:
+        return {}
+    detector = checkpoint.load(file)
+    params = sum(each.numel() for each in detector.parameters())
+    return {"params": params, "macs": trace_detector(detector, folded=True).macs}
+
+
+def _megabytes(file: Path) -> float:
+    """Of the file; of OpenVINO's both."""
+    files = {file, file.with_suffix(".bin")} if file.suffix == ".xml" else {file}
+    return sum(each.stat().st_size for each in files) / 1e6

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import write_result
+from machine import RESULTS, write_result
 
 from flyweight.api import load
 from flyweight.core.detections import Detections
@@ -42,6 +42,8 @@ KEPT = 10  # one image in so many keeps its labels
 ARMS = ("tenth", "taught", "full", "foreign")
 FIGURES = ("AP", "AP50", "AP75")
 IOU = 0.5
+DOCS = Path(__file__).parents[1] / "docs" / "labelling.md"
+BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def main() -> None:
     if rows:
         result = {"data": options.data.name, "kept": 1 / KEPT, "arms": summary(rows), "runs": rows}
         print(write_result(f"data_distillation_{options.data.name}", result))
+        write_tables()
 
 
 def run_once(
@@ -206,6 +209,45 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             line["gap_closed"] = round(gain / gap, 3)
         found.append(line)
     return found
+
+
+SAYS = {
+    "tenth": "a tenth of the labels",
+    "taught": "... and the others labelled by the detector that this gave",
+    "foreign": "... and the others labelled by a foreign detector (`--foreign`)",
+    "full": "all labels",
+}
+
+
+def write_tables() -> None:
+    """All results as tables in `docs/labelling.md`, between its markers."""
+    tables = []
+    for path in sorted(RESULTS.glob("data_distillation_*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        lines = [f"`{result['data']}`:", ""]
+        lines += ["| trained on | seeds | AP | AP50 | gap closed | labels right | objects found |"]
+        lines += ["|---|---|---|---|---|---|---|"]
+        for arm in sorted(result["arms"], key=lambda each: list(SAYS).index(each["arm"])):
+            made = [run["labels"] for run in result["runs"] if run["arm"] == arm["arm"]
+                    and "labels" in run]  # fmt: skip
+            cells = [SAYS[arm["arm"]], str(len(arm["seeds"]))]
+            cells += [points(arm[name]) for name in FIGURES[:2]]
+            cells += [f"{arm['gap_closed']:.0%}" if "gap_closed" in arm else ""]
+            cells += [
+                f"{statistics.mean(each[name] for each in made):.0%}" if made else ""
+                for name in ("precision", "recall")
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        tables.append("\n".join(lines) + "\n")
+    text = DOCS.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    DOCS.write_text(before + BEGIN + "\n".join(tables) + END + rest.split(END)[1], encoding="utf-8")
+
+
+def points(figure: dict[str, float]) -> str:
+    """Mean and deviation in points of 100."""
+    spread = f" ± {100 * figure['sd']:.1f}" if figure["sd"] else ""
+    return f"{100 * figure['mean']:.1f}{spread}"
 
 
 if __name__ == "__main__":

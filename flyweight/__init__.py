@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from flyweight.api import build, compare, evaluate, export, label, load, pretrain, train
+from flyweight.api import build, compare, compress, evaluate, export, label, load, pretrain, train
 
 if TYPE_CHECKING:
     from flyweight.core.detections import Detections as Detections
@@ -31,6 +31,7 @@ __all__ = [
     "__version__",
     "build",
     "compare",
+    "compress",
     "evaluate",
     "export",
     "label",

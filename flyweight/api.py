@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from flyweight.export.export import ExportedFile
     from flyweight.labeling.label import LabelledFolder
     from flyweight.models.detectors.detector import Detector
+    from flyweight.pipeline.compress import Compressed
     from flyweight.training.classification.run import PretrainedRun
     from flyweight.training.run import TrainedRun
 
 PathLike = str | os.PathLike[str]
-CHECKPOINT_SUFFIX = ".safetensors"
 
 
 def load(
@@ -49,6 +49,8 @@ def load(
     Raises:
         InputError: the file is missing, broken, or not one of ours; the device is not there.
     """
+    from flyweight.core.manifest import CHECKPOINT_SUFFIX
+
     if Path(path).suffix != CHECKPOINT_SUFFIX:
         from flyweight.runtime.load import load_predictor
 
@@ -189,3 +191,36 @@ def export(detector: Detector, *arguments: Any, **options: Any) -> list[Exported
     from flyweight.export.export import export as export_detector
 
     return export_detector(detector, *arguments, **options)
+
+
+def compress(
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    prune: float | None = None,
+    teacher: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Compressed:
+    """Make a trained detector smaller stage by stage: see `flyweight.pipeline.compress`.
+
+    Args:
+        model: a checkpoint.
+        data: a data set's folder.
+        out: of what each stage leaves, and the ledger.
+        prune: share of the MACs that may stay; for other targets give `target`.
+        teacher: file of a detector to learn from while fine-tuning.
+        options: `fine_tune`, `fold`, `int8_epochs`, `precision` and the other fields of
+            `CompressionPlan`; `repeats`, `say` and `progress` of `compress_file`.
+
+    Raises:
+        InputError: a file or the data cannot be used, or there is nothing to do.
+    """
+    from flyweight.compression.prune_target import Target
+    from flyweight.pipeline.compress import CompressionPlan, compress_file
+
+    ways = {name: options.pop(name) for name in ("repeats", "say", "progress") if name in options}
+    if prune is not None:
+        options["target"] = Target(share=prune)
+    plan = CompressionPlan(teacher=None if teacher is None else Path(teacher), **options)
+    return compress_file(Path(model), Path(data), Path(out), plan, **ways)

@@ -33,8 +33,9 @@ FLOORS = {
     "compression": 6,
     "labeling": 6,
     "export": 7,
-    "cli": 8,
-    "server": 8,
+    "pipeline": 8,
+    "cli": 9,
+    "server": 9,
 }
 # Rooms on one floor that may use each other, in this direction only.
 NEIGHBOURS = {

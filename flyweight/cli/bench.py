@@ -85,8 +85,9 @@ def prepare(
     file: Path, picture: Path, *, runtime: str | None = None, threads: int | None = None
 ) -> Measured:
     """Open `file` for measurement on the picture file `picture`."""
-    from flyweight.api import CHECKPOINT_SUFFIX, load
+    from flyweight.api import load
     from flyweight.core.image import read_image
+    from flyweight.core.manifest import CHECKPOINT_SUFFIX
 
     predictor: Any = load(file, threads=threads, runtime=runtime)
     pixels, _ = predictor.preprocessing.apply(read_image(picture))

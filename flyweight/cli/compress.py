@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from flyweight.cli.options import Data, Debug, DeviceModelFile, Json
-from flyweight.cli.output import note, result
+from flyweight.cli.output import note, progress_bar, result
 from flyweight.core.errors import InputError
 
 if TYPE_CHECKING:
-    from flyweight.compression.ledger import Ledger
     from flyweight.compression.prune_target import Target
 
-FORMATS = ("onnx", "openvino")
-PRECISIONS = ("int8", "int8-weights", "fp16", "bf16")
 IMPORTANCES = ("taylor", "magnitude", "bn_scale")
 SCOPES = ("global", "layer")
 
@@ -120,8 +116,6 @@ def compress(
     """
     with result(as_json=json) as show:
         for value, choices, option in (
-            (quantize or "int8", PRECISIONS, "precision"),
-            (to, FORMATS, "format"),
             (importance, IMPORTANCES, "importance"),
             (scope, SCOPES, "scope"),
         ):
@@ -129,41 +123,28 @@ def compress(
                 raise InputError(
                     f"unknown {option} '{value}'", fix=f"choose {' or '.join(choices)}"
                 )
-        if qat and quantize != "int8":
-            raise InputError("--qat prepares for int8", fix="add --quantize int8")
-        target = _target(prune, prune_to, prune_unit, device_model)
-        if target is None and not fold and quantize is None and distill is None:
-            raise InputError(
-                "there is nothing to do", fix="ask for --prune 0.5, --fold or --quantize int8"
-            )
-        from flyweight.cli import compress_stages as make
-        from flyweight.cli.compress_measure import measure
-        from flyweight.compression.stages import Made, run_stages
+        from flyweight.pipeline.compress import CompressionPlan, compress_file
+        from flyweight.pipeline.compression_stages import Pruning
 
-        stages = []
-        if target is not None:
-            pruning = make.Pruning(importance, scope, rounds, importance_images)
-            stages.append(make.prune_stage(target, pruning, data))
-        if fine_tune and (target is not None or distill is not None):
-            kinds = tuple(distill_what.split(","))
-            stages.append(
-                make.fine_tune_stage(data, epochs=fine_tune, lr=lr, teacher=distill, kinds=kinds)
-            )
-        if fold:
-            stages.append(make.fold_stage())
-        if qat:
-            stages.append(make.quantisation_aware_stage(data, epochs=qat, teacher=distill))
-        if quantize is not None:
-            stages.append(make.quantise_stage(data, to=to, precision=quantize, max_loss=max_loss))
-        made = [Made("start", file), *run_stages(file, stages, out, say=note)]
-        ledger = measure(made, data, out, repeats=repeats)
-        content = {
-            "stages": [{"stage": each.name, "file": str(each.file)} for each in made],
-            "ledger": ledger.to_dict(),
-            "report": str(out / "ledger.html"),
-        }
-        _write(ledger, out, file)
-        show(content, lambda console: console.print(ledger.to_table()))
+        plan = CompressionPlan(
+            target=_target(prune, prune_to, prune_unit, device_model),
+            pruning=Pruning(
+                cast(Any, importance), cast(Any, scope), rounds=rounds, images=importance_images
+            ),
+            fine_tune=fine_tune,
+            lr=lr,
+            teacher=distill,
+            distil=tuple(distill_what.split(",")),
+            fold=fold,
+            int8_epochs=qat,
+            precision=quantize,
+            max_loss=max_loss,
+            format=to,
+        )
+        done = compress_file(
+            file, data, out, plan, repeats=repeats, say=note, progress=progress_bar
+        )
+        show(done.to_dict(), lambda console: console.print(done.ledger.to_table()))
 
 
 def _target(
@@ -181,14 +162,3 @@ def _target(
         amount *= 1e6
     device = None if device_model is None else DeviceModel.load(device_model)
     return Target(share=share, amount=amount, unit=cast(Any, unit), device=device)
-
-
-def _write(ledger: Ledger, out: Path, start: Path) -> None:
-    from flyweight.compression.ledger_report import write_ledger_report
-    from flyweight.core.files import write_atomically
-
-    with write_atomically(out / "ledger.json") as temporary:
-        temporary.write_text(json_module.dumps(ledger.to_dict(), indent=1) + "\n", encoding="utf-8")
-    write_ledger_report(
-        ledger, out / "ledger.html", title="What compression gave and cost", subtitle=str(start)
-    )

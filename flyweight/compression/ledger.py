@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from flyweight.evaluation.paired import Difference
 
+CAPTION = "* more than chance: its 95 % interval over the choice of images leaves out zero"
+
 
 @dataclass(frozen=True)
 class LedgerRow:
@@ -80,8 +82,9 @@ class Ledger:
 
         counted = any(row.macs is not None for row in self.rows)
         names = ["AP", "AP50", *(("M params", "GMACs") if counted else ()), "ms", "MB"]
-        table = Table(title=title)
-        table.add_column("stage")
+        told = any(row.difference is not None for row in self.rows)
+        table = Table(title=title, caption=CAPTION if told else None)
+        table.add_column("stage", no_wrap=True)
         for name in names:
             table.add_column(name, justify="right")
         for row in self.rows:
@@ -103,11 +106,9 @@ class Ledger:
 
 
 def _gain(row: LedgerRow, first: LedgerRow) -> str:
-    """AP points more than the first row, and the ends of its interval where that is known."""
-    if row.difference is None:
-        return f"{100 * (row.AP - first.AP):+.1f}"
-    gain = row.difference.AP
-    return f"{100 * gain.value:+.1f}, {100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
+    """AP points more than the first row, with a star where that is more than chance."""
+    star = "*" if row.difference is not None and row.difference.more_than_chance else ""
+    return f"{100 * (row.AP - first.AP):+.1f}{star}"
 
 
 def _scaled(count: int | None, unit: float) -> str:

@@ -28,13 +28,14 @@ class Stage:
     Attributes:
         name: of its folder and its row in the ledger.
         settings: all that its result depends on beside its input; JSON-ready.
-        make: from the input file and the stage's folder to the file that it leaves there.
+        make: from the input file and the stage's folder to the file that it leaves there; told
+            where to say what it does.
         goes_on: `make` takes up what it finds in its folder; else it gets an empty one.
     """
 
     name: str
     settings: Mapping[str, Any]
-    make: Callable[[Path, Path], Path]
+    make: Callable[[Path, Path, Say], Path]
     goes_on: bool = False
 
 
@@ -67,7 +68,7 @@ def run_stages(start: Path, stages: Sequence[Stage], out: Path, *, say: Say) -> 
         else:
             say(f"[{number}/{len(stages)}] {stage.name}")
             _prepare(folder, recipe, keep=stage.goes_on)
-            file = stage.make(before, folder)
+            file = stage.make(before, folder, say)
             _write(folder, recipe | {"file": str(file.relative_to(folder))})
         made.append(Made(stage.name, file))
         before = file

@@ -13,6 +13,9 @@ from flyweight.core.preprocessing import Preprocessing
 METADATA_KEY = "flyweight"
 FORMAT_VERSION = 1
 
+# Of a file with weights; its header carries the manifest.
+CHECKPOINT_SUFFIX = ".safetensors"
+
 
 @dataclass(frozen=True)
 class Thresholds:

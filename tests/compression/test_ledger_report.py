@@ -27,7 +27,7 @@ def test_the_page_has_every_stage_with_its_interval(tmp_path: Path) -> None:
     assert not refers_outside(text)
     page = " | ".join(Page(text).text)
     assert "start | 0.500 | – | 0.800 | 1.00 | 0.500 | 4.00 | 9.0 | 20.0" in page
-    assert "int8 | 0.480 | -0.020 (-0.050 to +0.010) | 0.790 | – | – | 1.00 | 3.0 | –" in page
+    assert "int8 | 0.480 | −0.020 (−0.050 to +0.010) | 0.790 | – | – | 1.00 | 3.0 | –" in page
     assert text.count("<svg") == 3
     assert ledger.to_dict()[1]["difference"]["AP"] == {"value": -0.02, "low": -0.05, "high": 0.01}
     assert "params" not in ledger.to_dict()[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flyweight.compression.stages import Stage, run_stages
+from flyweight.compression.stages import Say, Stage, run_stages
 
 
 class Kitchen:
@@ -19,7 +19,7 @@ class Kitchen:
         self.made: list[str] = []
 
     def stage(self, name: str, amount: int = 1, *, goes_on: bool = False) -> Stage:
-        def make(before: Path, folder: Path) -> Path:
+        def make(before: Path, folder: Path, _: Say) -> Path:
             self.made.append(name)
             (folder / "begun").touch()
             file = folder / "text.txt"
@@ -74,7 +74,7 @@ def test_a_stage_whose_file_is_gone_is_made_again(kitchen: Kitchen) -> None:
 def test_an_interrupted_stage(kitchen: Kitchen, goes_on: bool) -> None:
     found: list[bool] = []
 
-    def make(before: Path, folder: Path) -> Path:
+    def make(before: Path, folder: Path, _: Say) -> Path:
         found.append((folder / "begun").is_file())
         (folder / "begun").touch()
         if len(found) == 1:

@@ -16,7 +16,7 @@ import pytest
 from flyweight.labeling.review_store import open_store
 from tests.labeling.review_data import ask, boxes_in, decide, write_labels
 
-MOST_S = 60
+MOST_S = 120
 
 
 COMMAND = """

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flyweight.core.errors import InputError
+from flyweight.core.manifest import CHECKPOINT_SUFFIX
 from flyweight.data.class_mapping import map_classes
 from flyweight.models.detectors import checkpoint
 from flyweight.models.detectors.detector import Detector
@@ -25,8 +26,6 @@ from flyweight.runtime.session import DENSE_OUTPUTS, Session
 from flyweight.training.multi_scale import resize
 
 # B images, N rows (anchors, or detections) of the teacher, C classes, D channels of a level
-
-CHECKPOINT_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)

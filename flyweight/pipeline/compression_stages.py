@@ -1,18 +1,19 @@
-"""The stages of `flyweight compress`: each is asked for by options and leaves a file."""
+"""The stages of compression: each takes the file of the one before and leaves its own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from flyweight.cli.output import note
 from flyweight.compression.fold import fold, unfolded_norms
+from flyweight.compression.prune import Scope
 from flyweight.compression.prune_batches import labelled_batches
 from flyweight.compression.prune_gradually import prune_gradually
+from flyweight.compression.prune_importance import ImportanceKind
 from flyweight.compression.prune_target import Target
 from flyweight.compression.quantise_aware import fine_tune_for_int8, int8_recipe
-from flyweight.compression.stages import Stage, digest
+from flyweight.compression.stages import Say, Stage, digest
 from flyweight.core.errors import InputError
 from flyweight.export.export import export
 from flyweight.export.int8 import Calibration
@@ -25,18 +26,24 @@ CHECKPOINT = "model.safetensors"
 
 @dataclass(frozen=True)
 class Pruning:
-    """How channels are chosen; see `flyweight.compression.prune.prune`."""
+    """How channels are chosen: see `flyweight.compression.prune.prune`.
 
-    importance: str
-    scope: str
-    rounds: int
-    images: int
+    Attributes:
+        importance, scope: see there.
+        rounds: in each of which "taylor" is measured anew.
+        images: labelled ones that it reads.
+    """
+
+    importance: ImportanceKind = "taylor"
+    scope: Scope = "global"
+    rounds: int = 3
+    images: int = 64
 
 
 def prune_stage(target: Target, pruning: Pruning, data: Path) -> Stage:
     """Channels go until the detector costs what `target` allows."""
 
-    def make(before: Path, folder: Path) -> Path:
+    def make(before: Path, folder: Path, say: Say) -> Path:
         train = training_splits(data)[0]
         pruned = prune_gradually(
             checkpoint.load(before),
@@ -44,12 +51,12 @@ def prune_stage(target: Target, pruning: Pruning, data: Path) -> Stage:
             # What weights alone tell does not change between rounds.
             rounds=pruning.rounds if pruning.importance == "taylor" else 1,
             batches=lambda detector: labelled_batches(detector, train, images=pruning.images),
-            importance=cast(Any, pruning.importance),
-            scope=cast(Any, pruning.scope),
+            importance=pruning.importance,
+            scope=pruning.scope,
             by_saving=True if target.unit == "ms" else None,
         )
         gone, of = pruned.channels
-        note(
+        say(
             f"{target.shown(pruned.before)} to {target.shown(pruned.after)}: "
             f"{gone} of {of} channels are gone"
         )
@@ -69,11 +76,11 @@ def fine_tune_stage(
         settings |= {"teacher": str(teacher), "distill": kinds}
         known |= {"teacher": digest(teacher), "distill": list(kinds)}
 
-    def make(before: Path, folder: Path) -> Path:
+    def make(before: Path, folder: Path, say: Say) -> Path:
         run = folder / "run"
         begun = (run / "resume.pt").is_file()
         trained = train_on_folder(
-            before, data, run, resume=begun, overwrite=not begun, note=note, **settings
+            before, data, run, resume=begun, overwrite=not begun, note=say, **settings
         )
         return trained.checkpoint
 
@@ -83,7 +90,7 @@ def fine_tune_stage(
 def fold_stage() -> Stage:
     """Norms go into the layers before them."""
 
-    def make(before: Path, folder: Path) -> Path:
+    def make(before: Path, folder: Path, say: Say) -> Path:
         folded = fold(checkpoint.load(before))
         if unfolded_norms(folded):
             raise InputError("a BatchNorm of this model cannot be folded", where=before)
@@ -97,11 +104,11 @@ def quantisation_aware_stage(data: Path, *, epochs: int, teacher: Path | None) -
     """Training with the roundings of int8; what it leaves is a plain, folded checkpoint."""
     recipe = int8_recipe(epochs=epochs, teacher="" if teacher is None else str(teacher))
 
-    def make(before: Path, folder: Path) -> Path:
+    def make(before: Path, folder: Path, say: Say) -> Path:
         detector = checkpoint.load(before)
         train, val, _ = training_splits(data)
         graph = to_onnx(detector)
-        calibration = Calibration(graph, train, preprocessing=detector.preprocessing, say=note)
+        calibration = Calibration(graph, train, preprocessing=detector.preprocessing, say=say)
         run = folder / "run"
         begun = (run / "resume.pt").is_file()
         trained = fine_tune_for_int8(
@@ -124,7 +131,7 @@ def quantisation_aware_stage(data: Path, *, epochs: int, teacher: Path | None) -
 def quantise_stage(data: Path, *, to: str, precision: str, max_loss: float) -> Stage:
     """An exported file of a lower precision."""
 
-    def make(before: Path, folder: Path) -> Path:
+    def make(before: Path, folder: Path, say: Say) -> Path:
         files = export(
             checkpoint.load(before),
             [to],
@@ -133,11 +140,11 @@ def quantise_stage(data: Path, *, to: str, precision: str, max_loss: float) -> S
             max_loss=max_loss,
             data=data,
             name="model",
-            say=note,
+            say=say,
         )
         kept = files[0].kept_float
         if kept:
-            note(f"{len(kept)} layers stay in float: {', '.join(kept[:4])} ...")
+            say(f"{len(kept)} layers stay in float: {', '.join(kept[:4])} ...")
         return files[0].path
 
     return Stage(precision, {"to": to, "max_loss": max_loss, "data": str(data)}, make)

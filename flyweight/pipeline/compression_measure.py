@@ -1,18 +1,19 @@
-"""What each stage of `flyweight compress` gives and costs, all measured side by side."""
+"""What each stage of compression gives and costs, all measured side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from flyweight.api import CHECKPOINT_SUFFIX, load
-from flyweight.cli.output import note, progress_bar
 from flyweight.compression.ledger import Ledger
-from flyweight.compression.stages import Made
+from flyweight.compression.stages import Made, Say
+from flyweight.core.detections import Predictor
 from flyweight.core.image import read_image
+from flyweight.core.manifest import CHECKPOINT_SUFFIX
 from flyweight.data.formats import available_splits, open_dataset
 from flyweight.evaluation.evaluate import detect
 from flyweight.evaluation.latency import median_milliseconds
@@ -20,27 +21,39 @@ from flyweight.evaluation.paired import compare_detections
 from flyweight.export.export import export
 from flyweight.models.detectors import checkpoint
 from flyweight.profiling.trace import trace_detector
+from flyweight.runtime.load import load_predictor
+
+# From a text to what is told how much is done, of how much.
+Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 
-def measure(made: Sequence[Made], data: Path, out: Path, *, repeats: int) -> Ledger:
-    """AP of every stage on the same images, and its time in each runtime, all side by side."""
+def measure(
+    made: Sequence[Made], data: Path, out: Path, *, repeats: int, say: Say, progress: Progress
+) -> Ledger:
+    """AP of every stage on the same images, and its time in each runtime, all side by side.
+
+    Args:
+        made: the first is what the others are compared with.
+        out: where checkpoints are exported, to be timed.
+        repeats, say, progress: see `flyweight.pipeline.compress.compress_file`.
+    """
     splits = available_splits(data)
     split = next((name for name in ("test", "val") if name in splits), None)
     dataset = open_dataset(data, split)
     found = []
     for each in made:
-        with progress_bar(f"evaluating {each.name}") as progress:
-            found.append(detect(load(each.file), dataset, progress=progress))
+        with progress(f"evaluating {each.name}") as tell:
+            found.append(detect(_opened(each.file), dataset, progress=tell))
     compared = compare_detections(dataset, found)
     image = read_image(dataset.records[0].path)
-    runners = [_runners(each, out) for each in made]
+    runners = [_runners(each, out, say) for each in made]
     calls: dict[str, Callable[[], object]] = {
         f"{index} {runtime}": partial(predictor.predict_batch, [image])
         for index, of_stage in enumerate(runners)
         for runtime, predictor in of_stage.items()
     }
-    with progress_bar("timing", unit="rounds") as progress:
-        times = median_milliseconds(calls, repeats=repeats, progress=progress)
+    with progress("timing") as tell:
+        times = median_milliseconds(calls, repeats=repeats, progress=tell)
     ledger = Ledger()
     counts: dict[str, int] = {}
     for index, (each, measured) in enumerate(zip(made, compared.results, strict=True)):
@@ -59,7 +72,7 @@ def measure(made: Sequence[Made], data: Path, out: Path, *, repeats: int) -> Led
     return ledger
 
 
-def _runners(made: Made, out: Path) -> dict[str, Any]:
+def _runners(made: Made, out: Path, say: Say) -> dict[str, Any]:
     """The stage in each runtime: a checkpoint in torch, and exported in the others."""
     runners: dict[str, Any] = {}
     file = made.file
@@ -67,13 +80,18 @@ def _runners(made: Made, out: Path) -> dict[str, Any]:
         detector = checkpoint.load(file)
         runners["torch"] = detector
         exported = out / "exported"
-        note(f"exporting {made.name} to time it")
+        say(f"exporting {made.name} to time it")
         file = export(detector, ["onnx"], exported, name=made.name.replace(" ", "-"))[0].path
     if file.suffix == ".onnx":
-        runners["onnxruntime"] = load(file, runtime="onnxruntime")
+        runners["onnxruntime"] = load_predictor(file, runtime="onnxruntime")
     if find_spec("openvino") is not None:
-        runners["openvino"] = load(file, runtime="openvino")
+        runners["openvino"] = load_predictor(file, runtime="openvino")
     return runners
+
+
+def _opened(file: Path) -> Predictor:
+    """What predicts: a checkpoint's detector, or an exported file."""
+    return checkpoint.load(file) if file.suffix == CHECKPOINT_SUFFIX else load_predictor(file)
 
 
 def _counts(file: Path) -> dict[str, int]:

@@ -15,7 +15,7 @@ import onnx
 
 from flyweight.compression.fold import kept_norms
 from flyweight.compression.mixed_precision import choose_precision
-from flyweight.compression.quantise_onnx import quantise_onnx
+from flyweight.compression.quantise_onnx import Ranges, quantise_onnx
 from flyweight.compression.stored_weights import STORED, store_weights
 from flyweight.core.errors import CheckError, InputError
 from flyweight.core.files import writing_error
@@ -100,6 +100,7 @@ def export(
     max_loss: float = MAX_LOSS,
     data: str | os.PathLike[str] | DetectionDataset | None = None,
     calibration: DetectionDataset | None = None,
+    ranges: Ranges | None = None,
     nms: bool = False,
     dynamic_batch: bool = False,
     name: str | None = None,
@@ -118,6 +119,8 @@ def export(
         data: a data set's folder (see `flyweight.export.splits.export_data`), or the split on
             which AP is measured.
         calibration: pictures for int8; by default those of `data`.
+        ranges: that the detector was trained with (`flyweight.compression.quantise_aware`), for
+            int8 in ONNX in place of calibration.
         nms: put non-maximum suppression into the graph.
         dynamic_batch: the file takes any number of images at once; else one.
         name: NAME; by default the model's name in the zoo.
@@ -157,6 +160,7 @@ def export(
         graph=to_onnx(detector, dynamic_batch=dynamic_batch),
         sets=sets,
         pictures=pictures,
+        ranges=ranges,
         nms=nms,
         max_loss=max_loss,
         say=say,
@@ -198,6 +202,7 @@ class _Job:
         graph: onnx.ModelProto,
         sets: ExportData | None,
         pictures: DetectionDataset | None,
+        ranges: Ranges | None,
         nms: bool,
         max_loss: float,
         say: Say,
@@ -217,7 +222,7 @@ class _Job:
         self.calibration = (
             None
             if pictures is None
-            else Calibration(graph, pictures, preprocessing=preprocessing, say=say)
+            else Calibration(graph, pictures, preprocessing=preprocessing, known=ranges, say=say)
         )
         # Of the detector itself, by the split of the data.
         self._torch_aps: dict[int, float] = {}

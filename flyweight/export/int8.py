@@ -30,6 +30,7 @@ class Calibration:
         graph: in fp32.
         pictures: those of training.
         preprocessing: from a picture to the graph's input.
+        known: ranges that the network was trained with, in place of those of the pictures.
         say: called with a line about what is being done.
     """
 
@@ -39,16 +40,20 @@ class Calibration:
         pictures: DetectionDataset,
         *,
         preprocessing: Preprocessing,
+        known: Ranges | None = None,
         say: Say,
     ) -> None:
         self.graph = graph
         self.pictures = pictures
         self.preprocessing = preprocessing
+        self.known = known
         self.say = say
 
     @cached_property
     def ranges(self) -> Ranges:
         """Of every tensor around a convolution."""
+        if self.known is not None:
+            return self.known
         self.say("calibrating")
         return calibrate(self.graph, self.batches())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from flyweight.models.detectors import checkpoint
 from flyweight.training.run import train_on_folder, training_splits
 
 CHECKPOINT = "model.safetensors"
+# Lies beside a checkpoint that was trained with the roundings of int8: the ranges it knows.
+RANGES = "int8_ranges.json"
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,10 @@ def quantisation_aware_stage(data: Path, *, epochs: int, teacher: Path | None) -
             resume=begun,
             overwrite=not begun,
         )
-        return trained.best_checkpoint
+        shutil.copyfile(trained.best_checkpoint, folder / CHECKPOINT)
+        ranges = {name: list(map(float, ends)) for name, ends in calibration.ranges.items()}
+        (folder / RANGES).write_text(json.dumps(ranges), encoding="utf-8")
+        return folder / CHECKPOINT
 
     known = recipe.to_dict() | {"teacher": None if teacher is None else digest(teacher)}
     return Stage("int8-aware", {"recipe": known, "data": str(data)}, make, goes_on=True)
@@ -132,6 +139,8 @@ def quantise_stage(data: Path, *, to: str, precision: str, max_loss: float) -> S
     """An exported file of a lower precision."""
 
     def make(before: Path, folder: Path, say: Say) -> Path:
+        trained = before.with_name(RANGES)
+        known = json.loads(trained.read_text(encoding="utf-8")) if trained.is_file() else None
         files = export(
             checkpoint.load(before),
             [to],
@@ -139,6 +148,7 @@ def quantise_stage(data: Path, *, to: str, precision: str, max_loss: float) -> S
             precision=precision,
             max_loss=max_loss,
             data=data,
+            ranges=known if precision == "int8" else None,
             name="model",
             say=say,
         )

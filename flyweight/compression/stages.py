@@ -7,7 +7,6 @@ stage that it had reached, and one with another stage at its end makes that one 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flyweight.core.file_digest import file_sha256
 from flyweight.core.files import write_atomically
 
 RECORD = "stage.json"
@@ -61,7 +61,7 @@ def run_stages(start: Path, stages: Sequence[Stage], out: Path, *, say: Say) -> 
     before = start
     for number, stage in enumerate(stages, start=1):
         folder = out / f"{number}-{stage.name.replace(' ', '-')}"
-        recipe = {"settings": dict(stage.settings), "input": digest(before)}
+        recipe = {"settings": dict(stage.settings), "input": file_sha256(before)}
         file = _finished(folder, recipe)
         if file is not None:
             say(f"[{number}/{len(stages)}] {stage.name}: done before ({file})")
@@ -73,11 +73,6 @@ def run_stages(start: Path, stages: Sequence[Stage], out: Path, *, say: Say) -> 
         made.append(Made(stage.name, file))
         before = file
     return made
-
-
-def digest(file: Path) -> str:
-    """SHA-256 of a file, hexadecimal: what a stage was made from."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _record(folder: Path) -> dict[str, Any]:

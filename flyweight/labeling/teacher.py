@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from flyweight.core.detections import Detections
 from flyweight.core.errors import InputError
+from flyweight.core.file_digest import file_sha256
 from flyweight.data.class_mapping import check_renamed, map_classes
 from flyweight.labeling.foreign import open_foreign
 
@@ -108,12 +108,3 @@ def teacher_names(paths: Sequence[Path]) -> list[str]:
     while depth < longest and len({path.parts[-depth:] for path in paths}) < len(paths):
         depth += 1
     return ["/".join(path.parts[-depth:]) for path in paths]
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of the file's bytes, hexadecimal; of an OpenVINO .xml its .bin's too."""
-    digest = hashlib.sha256(path.read_bytes())
-    weights = path.with_suffix(".bin")
-    if path.suffix == ".xml" and weights.is_file():
-        digest.update(weights.read_bytes())
-    return digest.hexdigest()

@@ -15,8 +15,9 @@ from flyweight.compression.prune_gradually import prune_gradually
 from flyweight.compression.prune_importance import ImportanceKind
 from flyweight.compression.prune_target import Target
 from flyweight.compression.quantise_aware import fine_tune_for_int8, int8_recipe
-from flyweight.compression.stages import Say, Stage, digest
+from flyweight.compression.stages import Say, Stage
 from flyweight.core.errors import InputError
+from flyweight.core.file_digest import file_sha256
 from flyweight.export.export import export
 from flyweight.export.int8 import Calibration
 from flyweight.export.onnx import to_onnx
@@ -78,7 +79,7 @@ def fine_tune_stage(
     known: dict[str, Any] = dict(settings)
     if teacher is not None:
         settings |= {"teacher": str(teacher), "distill": kinds}
-        known |= {"teacher": digest(teacher), "distill": list(kinds)}
+        known |= {"teacher": file_sha256(teacher), "distill": list(kinds)}
 
     def make(before: Path, folder: Path, say: Say) -> Path:
         run = folder / "run"
@@ -131,7 +132,7 @@ def quantisation_aware_stage(data: Path, *, epochs: int, teacher: Path | None) -
         (folder / RANGES).write_text(json.dumps(ranges), encoding="utf-8")
         return folder / CHECKPOINT
 
-    known = recipe.to_dict() | {"teacher": None if teacher is None else digest(teacher)}
+    known = recipe.to_dict() | {"teacher": None if teacher is None else file_sha256(teacher)}
     return Stage("int8-aware", {"recipe": known, "data": str(data)}, make, goes_on=True)
 
 

@@ -54,28 +54,11 @@ def dataset(pictures: list[np.ndarray], tmp_path: Path) -> DetectionDataset:
     return DetectionDataset(tuple(records), ("a", "b"), tmp_path / "data", "val", "coco")
 
 
-def settle_norms(detector: Detector) -> None:
-    """Give every BatchNorm the statistics of what reaches it, and a small factor: through a hundred
-    layers of random ones, boxes and scores would overflow to the same value in both runtimes, or
-    rounding grow to pixels."""
-    norms = [each for each in detector.modules() if isinstance(each, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = 1.0
-        norm.train()
-    noise = torch.randint(0, 256, (4, *detector.preprocessing.size_hw, 3), dtype=torch.uint8)
-    with torch.no_grad():
-        detector.model(detector.normalise(noise))
-    for norm in norms:
-        assert norm.running_var is not None
-        norm.running_var.clamp_(min=0.1)
-        norm.weight.data.mul_(0.5)
-        norm.eval()
-
-
 def test_every_model_of_the_zoo_exports(
     zoo_name: str,
     small_detector: Callable[..., Detector],
     make_lively: Callable[[nn.Module], nn.Module],
+    settle_norms: Callable[[Detector], None],
     tmp_path: Path,
 ) -> None:
     detector = small_detector(zoo_name)

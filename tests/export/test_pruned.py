@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import torch
 from torch import nn
 
 import flyweight.export.export as export_module
@@ -43,27 +42,12 @@ def noise(tmp_path: Path) -> DetectionDataset:
     return DetectionDataset(tuple(records), ("a", "b", "c"), tmp_path, "train", "coco")
 
 
-def settle(detector: Detector) -> None:
-    """Statistics of what reaches each norm, so that nothing overflows on its way."""
-    norms = [each for each in detector.modules() if isinstance(each, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = 1.0
-        norm.train()
-    images = torch.randint(0, 256, (4, *detector.preprocessing.size_hw, 3), dtype=torch.uint8)
-    with torch.no_grad():
-        detector.model(detector.normalise(images))
-    for norm in norms:
-        assert norm.running_var is not None
-        norm.running_var.clamp_(min=0.1)
-        norm.weight.data.mul_(0.5)
-        norm.eval()
-
-
 @pytest.mark.slow  # export is 2 s a family
 @pytest.mark.parametrize(("name", "options"), FAMILIES)
 def test_pruned_families_are_exported_and_quantised(
     small_detector: Callable[..., Detector],
     make_lively: Callable[[nn.Module], nn.Module],
+    settle_norms: Callable[[Detector], None],
     noise: DetectionDataset,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -74,7 +58,7 @@ def test_pruned_families_are_exported_and_quantised(
     whole = small_detector(name, **options)
     make_lively(whole)
     detector = prune(whole, Target(share=0.6), multiple=2).detector.eval()
-    settle(detector)
+    settle_norms(detector)
     # Each file is run and compared with the detector, or refused.
     (plain,) = export(detector, ["onnx"], tmp_path)
     (int8,) = export(detector, ["onnx"], tmp_path, precision="int8", calibration=noise)

@@ -9,11 +9,11 @@ import pytest
 
 from flyweight.core.detections import Detections
 from flyweight.core.errors import InputError
+from flyweight.core.file_digest import file_sha256
 from flyweight.core.image import Image
 from flyweight.labeling.teacher import (
     NamedTeacher,
     Teacher,
-    file_sha256,
     open_teachers,
     teacher_names,
 )

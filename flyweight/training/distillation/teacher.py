@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flyweight.core.errors import InputError
+from flyweight.core.file_digest import file_sha256
 from flyweight.core.manifest import CHECKPOINT_SUFFIX
 from flyweight.data.class_mapping import map_classes
 from flyweight.models.detectors import checkpoint
@@ -178,15 +178,6 @@ def watched(module: nn.Module) -> Iterator[list[Tensor]]:
 def neck_of(detector: Detector) -> Any:
     """What gives the levels that the head looks at; it has a `feature_info`."""
     return detector.model.neck
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of the file's bytes, hexadecimal; of an OpenVINO .xml its .bin's too."""
-    digest = hashlib.sha256(path.read_bytes())
-    weights = path.with_suffix(".bin")
-    if path.suffix == ".xml" and weights.is_file():
-        digest.update(weights.read_bytes())
-    return digest.hexdigest()
 
 
 def _torch_run(detector: Detector, *, levels: bool) -> Run:

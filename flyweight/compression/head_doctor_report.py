@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ LAYER_COLUMNS = (
     "its range",
     "AP points lost",
 )
+NARROW = ("layer", "scores, dB", "boxes, px", "guilty", "AP lost")
 
 
 def console_tables(diagnosis: Diagnosis) -> list[Table]:
@@ -33,10 +35,10 @@ def console_tables(diagnosis: Diagnosis) -> list[Table]:
     worst = Table(title="the layers that int8 harms most")
     for made, columns, rows, words in (
         (parts, PART_COLUMNS, part_rows(diagnosis), 1),
-        (worst, LAYER_COLUMNS, [layer_cells(each) for each in diagnosis.layers[:SHOWN]], 2),
+        (worst, NARROW, [narrow_cells(each) for each in diagnosis.layers[:SHOWN]], 1),
     ):
         for index, name in enumerate(columns):
-            made.add_column(name, justify="left" if index < words else "right")
+            made.add_column(name, justify="left" if index < words else "right", no_wrap=index == 0)
         for row in rows:
             made.add_row(*row)
     return [parts, worst]
@@ -77,7 +79,6 @@ def write_doctor_report(diagnosis: Diagnosis, path: Path, *, title: str, subtitl
             each.guilty.role,
             f"{each.guilty.sqnr_db:.0f}",
             f"{each.guilty.scores_sqnr_db:.0f}",
-            _why(each),
         )
         for each in diagnosis.guilty
         if each.guilty is not None
@@ -91,7 +92,8 @@ def write_doctor_report(diagnosis: Diagnosis, path: Path, *, title: str, subtitl
         ),
         Section(
             "The guilty tensors",
-            table(("Layer", "its", "its own dB", "of the scores, dB", "What is to blame"), reasons)
+            table(("Layer", "its", "its own dB", "of the scores, dB"), reasons)
+            + "".join(f"<p>{html.escape(line)}</p>" for line in guilty_lines(diagnosis))
             if reasons
             else "<p>No layer harms the scores enough to be blamed.</p>",
             "Layers that, alone in int8, leave the scores less than 30 dB above their error, or "
@@ -140,6 +142,13 @@ def layer_cells(finding: LayerFinding) -> tuple[str, ...]:
         "–" if guilty is None else f"{guilty.low:.3g} to {guilty.high:.3g}",
         "–" if finding.loss is None else points(finding.loss),
     )
+
+
+def narrow_cells(finding: LayerFinding) -> tuple[str, ...]:
+    """Cells of `NARROW`: what a terminal has room for."""
+    label, _, scores, boxes, guilty, *_ = layer_cells(finding)
+    lost = "–" if finding.loss is None else f"{100 * finding.loss.value:+.2f}"
+    return label, scores, boxes, guilty, lost
 
 
 def points(loss: Interval) -> str:

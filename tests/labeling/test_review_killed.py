@@ -20,7 +20,9 @@ MOST_S = 120
 
 
 COMMAND = """
-import sys
+import signal, sys
+# what a shell starts in the background ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from flyweight.cli.main import main
 from flyweight.labeling import review_store
 review_store.FOLD_EVERY_S, review_store.FOLD_SHARE = float(sys.argv[1]), 0

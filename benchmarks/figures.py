@@ -243,12 +243,34 @@ def design(result: dict[str, Any]) -> Lines:
     return lines
 
 
+def compression(result: dict[str, Any]) -> Lines:
+    """What is left of a trained detector at half its MACs and in int8."""
+    lines = [
+        "**Compressed**: `ssdlite320_mobilenet_v2` pruned to half its MACs, fine-tuned with itself "
+        "as teacher, trained for int8 and quantised; one run each, AP on `test`, milliseconds of "
+        "one picture from array to boxes (`benchmarks/compression.py`; every stage and the "
+        "intervals are in [docs/compression.md](docs/compression.md)):",
+        "",
+        "| data | | AP | AP50 | MMACs | MB | ms, OpenVINO | ms, ONNX Runtime |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for data, rows in result["ledgers"].items():
+        for row in (each for each in rows if each["stage"] in ("start", "fine-tuned", "int8")):
+            lines.append(
+                f"| {data} | {row['stage']} | {row['AP']:.3f} | {row['AP50']:.3f} "
+                f"| {row['macs'] / 1e6:.0f} | {row['mb']:.1f} "
+                f"| {row['runtimes']['openvino']:.1f} | {row['runtimes']['onnxruntime']:.1f} |"
+            )
+    return lines
+
+
 SECTIONS = {
     "bccd": bccd,
     "cards": cards,
     "detectors_voc6": detectors,
     "exported": exported,
     "predictor": predictor,
+    "compression": compression,
     "folding": folding,
     "input_pipeline": input_pipeline,
     "training_step": training_step,

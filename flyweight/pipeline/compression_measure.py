@@ -19,7 +19,7 @@ from flyweight.evaluation.evaluate import detect
 from flyweight.evaluation.latency import median_milliseconds
 from flyweight.evaluation.paired import compare_detections
 from flyweight.export.export import export
-from flyweight.models.detectors import checkpoint
+from flyweight.models.detectors import Detector, checkpoint
 from flyweight.profiling.trace import trace_detector
 from flyweight.runtime.load import load_predictor
 
@@ -40,13 +40,16 @@ def measure(
     splits = available_splits(data)
     split = next((name for name in ("test", "val") if name in splits), None)
     dataset = open_dataset(data, split)
+    opened = [_opened(each.file) for each in made]
     found = []
-    for each in made:
+    for each, predictor in zip(made, opened, strict=True):
         with progress(f"evaluating {each.name}") as tell:
-            found.append(detect(_opened(each.file), dataset, progress=tell))
+            found.append(detect(predictor, dataset, progress=tell))
     compared = compare_detections(dataset, found)
     image = read_image(dataset.records[0].path)
-    runners = [_runners(each, out, say) for each in made]
+    runners = [
+        _runners(each, predictor, out, say) for each, predictor in zip(made, opened, strict=True)
+    ]
     calls: dict[str, Callable[[], object]] = {
         f"{index} {runtime}": partial(predictor.predict_batch, [image])
         for index, of_stage in enumerate(runners)
@@ -57,7 +60,7 @@ def measure(
     ledger = Ledger()
     counts: dict[str, int] = {}
     for index, (each, measured) in enumerate(zip(made, compared.results, strict=True)):
-        counts = _counts(each.file) or counts
+        counts = _counts(opened[index]) or counts
         runtimes = {runtime: times[f"{index} {runtime}"] for runtime in runners[index]}
         ledger.add(
             each.name,
@@ -72,16 +75,15 @@ def measure(
     return ledger
 
 
-def _runners(made: Made, out: Path, say: Say) -> dict[str, Any]:
+def _runners(made: Made, opened: Predictor, out: Path, say: Say) -> dict[str, Any]:
     """The stage in each runtime: a checkpoint in torch, and exported in the others."""
     runners: dict[str, Any] = {}
     file = made.file
-    if file.suffix == CHECKPOINT_SUFFIX:
-        detector = checkpoint.load(file)
-        runners["torch"] = detector
+    if isinstance(opened, Detector):
+        runners["torch"] = opened
         exported = out / "exported"
         say(f"exporting {made.name} to time it")
-        file = export(detector, ["onnx"], exported, name=made.name.replace(" ", "-"))[0].path
+        file = export(opened, ["onnx"], exported, name=made.name.replace(" ", "-"))[0].path
     if file.suffix == ".onnx":
         runners["onnxruntime"] = load_predictor(file, runtime="onnxruntime")
     if find_spec("openvino") is not None:
@@ -94,13 +96,12 @@ def _opened(file: Path) -> Predictor:
     return checkpoint.load(file) if file.suffix == CHECKPOINT_SUFFIX else load_predictor(file)
 
 
-def _counts(file: Path) -> dict[str, int]:
-    """Parameters and MACs of a checkpoint; other files have those of the stage before."""
-    if file.suffix != CHECKPOINT_SUFFIX:
+def _counts(opened: Predictor) -> dict[str, int]:
+    """Parameters and MACs of a detector; exported files have those of the stage before."""
+    if not isinstance(opened, Detector):
         return {}
-    detector = checkpoint.load(file)
-    params = sum(each.numel() for each in detector.parameters())
-    return {"params": params, "macs": trace_detector(detector, folded=True).macs}
+    params = sum(each.numel() for each in opened.parameters())
+    return {"params": params, "macs": trace_detector(opened, folded=True).macs}
 
 
 def _megabytes(file: Path) -> float:

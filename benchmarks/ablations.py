@@ -1,12 +1,14 @@
 """What each training choice is worth on little data: paired over seeds, in `docs/ablations.md`.
 
-    python benchmarks/ablations.py ../shared/data/bccd [--part 1/2] [--table]
+    python benchmarks/ablations.py ../shared/data/bccd [--part 1/2] [--teacher FILE] [--table]
 
 Every variant differs from its base in one thing and shares its seeds, so that a seed's luck falls
 on both sides of a difference. AP is of the last epoch's weights on `val`: nothing is chosen on the
 way, and `test` is left for what is trained to the end. NMS kinds are tried on the base's weights.
 Runs are finished one by one in `--runs`, so the script can be stopped, called again, or called for
-two halves at once; `--table` only writes what there is.
+two halves at once; `--table` only writes what there is. Distillation wants a `--teacher`, trained
+at the students' size; without one it is left out. The network that was trained with sparse norms is
+pruned beside its base, without training on.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import argparse
 import json
 import math
 import statistics
-import textwrap
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,8 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ablations_page import FIGURES, document
 from machine import write_result
 
+from flyweight.compression.prune import prune
+from flyweight.compression.prune_target import Target
 from flyweight.data.formats import open_dataset
 from flyweight.evaluation.evaluate import evaluate
 from flyweight.models.detectors import Detector, load
@@ -32,7 +36,6 @@ from flyweight.training.run import train_on_folder
 
 DOCS = Path(__file__).parents[1] / "docs" / "ablations.md"
 SEEDS = (0, 1, 2)
-FIGURES = ("AP", "AP50", "AP75")
 NMS_KINDS = ("greedy", "diou", "soft_linear", "soft_gaussian")
 # Student's t, two-sided 95 %, by degrees of freedom
 T_QUANTILE = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78}
@@ -70,11 +73,20 @@ LIGHT = Variant(
     pretrained="imagenet",
 )
 SLIM = Variant("retinanet_snet", 160, 30, "GroupNorm, batch 16")
+# Full size and a third of the steps: what fine-tuning a pruned network, or little time, looks like.
+STUDENT = replace(LIGHT, size=320, epochs=8, says="320 px, 8 epochs")
+# Of the MACs, as far as pruning goes without training on.
+KEPT_SHARES = (0.9, 0.8, 0.7)
 
 
 def light(says: str, *, base: str = "light", options: Any = None, **settings: Any) -> Variant:
     """The light base with one change."""
     return replace(LIGHT, says=says, base=base, options=options or {}, settings=settings)
+
+
+def student(says: str, **settings: Any) -> Variant:
+    """The student with one change."""
+    return replace(STUDENT, says=says, base="student", settings=settings)
 
 
 def slim(says: str, *, base: str, norm: str, batch_size: int, **options: Any) -> Variant:
@@ -113,7 +125,14 @@ VARIANTS: dict[str, Variant] = {
     ),
     "gn2": slim("slim RetinaNet: GroupNorm, batch 2", base="", norm="group", batch_size=2),
     "bn2": slim("BatchNorm, batch 2", base="gn2", norm="batch", batch_size=2),
+    "student": STUDENT,
+    "logits": student("distilled by logits", distill=("logits",), distill_weights=(1.0,)),
+    "boxes": student("distilled by boxes", distill=("boxes",), distill_weights=(1.0,)),
+    "features": student("distilled by features", distill=("features",), distill_weights=(4.0,)),
+    "sparse": student("norms pulled to zero (`norm_sparsity` 3)", norm_sparsity=3.0),
 }
+# Trained alike but for their norms, and pruned.
+PRUNED = ("student", "sparse")
 
 
 def main() -> None:
@@ -122,6 +141,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--part", default="1/1", help="such as 2/3: of three processes the second")
+    parser.add_argument("--teacher", type=Path, help="checkpoint that students learn from")
     parser.add_argument("--table", action="store_true", help="train nothing, write the table")
     options = parser.parse_args()
     # seed by seed, so that what is there is balanced whenever it ends
@@ -129,7 +149,10 @@ def main() -> None:
     part, parts = (int(each) for each in options.part.split("/"))
     if not options.table:
         for name, seed in jobs[part - 1 :: parts]:
-            print(json.dumps(run_once(name, seed, options.data, options.runs)), flush=True)
+            if "distill" in VARIANTS[name].settings and options.teacher is None:
+                continue
+            row = run_once(name, seed, options.data, options.runs, teacher=options.teacher)
+            print(json.dumps(row), flush=True)
         return
     runs = {
         (name, seed): json.loads(path.read_text())
@@ -138,15 +161,23 @@ def main() -> None:
     }
     result = {
         "data": options.data.name,
+        "setting": (
+            f"SSDlite-MobileNetV2 from ImageNet at {LIGHT.size} px, {LIGHT.epochs} epochs (the "
+            f"student: {STUDENT.size} px, {STUDENT.epochs} epochs); the slim RetinaNet from random "
+            f"weights at {SLIM.size} px, {SLIM.epochs} epochs"
+        ),
         "rows": [row for name in VARIANTS if (row := summary(name, runs)) is not None],
         "nms": nms_rows(runs),
+        "pruned": pruned_rows(runs),
     }
     print(write_result(f"ablations_{options.data.name}", result))
     DOCS.write_text(document(result), encoding="utf-8")
     print(DOCS)
 
 
-def run_once(name: str, seed: int, data: Path, folder: Path) -> dict[str, Any]:
+def run_once(
+    name: str, seed: int, data: Path, folder: Path, *, teacher: Path | None
+) -> dict[str, Any]:
     """The figures of one training, from its file where it is finished."""
     finished = folder / f"{name}-{seed}.json"
     if finished.is_file():
@@ -168,6 +199,7 @@ def run_once(name: str, seed: int, data: Path, folder: Path) -> dict[str, Any]:
             "eval_every": variant.epochs,
             "cache": "memory",
             "seed": seed,
+            **({"teacher": teacher} if "distill" in variant.settings else {}),
             **variant.settings,
         },
     )
@@ -180,6 +212,8 @@ def run_once(name: str, seed: int, data: Path, folder: Path) -> dict[str, Any]:
     }
     if name == "light":
         row["nms"] = try_nms(load(trained.checkpoint), data)
+    if name in PRUNED:
+        row["pruned"] = try_pruning(load(trained.checkpoint), data)
     finished.write_text(json.dumps(row, indent=1) + "\n")
     return row
 
@@ -192,6 +226,16 @@ def try_nms(detector: Detector, data: Path) -> dict[str, dict[str, float]]:
         detector.thresholds = replace(detector.thresholds, nms=kind)
         figures = evaluate(detector, images, batch_size=16).to_dict()
         found[kind] = {name: figures[name] for name in FIGURES}
+    return found
+
+
+def try_pruning(detector: Detector, data: Path) -> dict[str, float]:
+    """AP on `val` with a share of the MACs, channels ranked by the scales of their norms."""
+    images = open_dataset(data, "val")
+    found = {}
+    for share in KEPT_SHARES:
+        smaller = prune(detector, Target(share=share), importance="bn_scale").detector
+        found[str(share)] = evaluate(smaller, images, batch_size=16).AP or 0.0
     return found
 
 
@@ -237,6 +281,22 @@ def nms_rows(runs: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict[str
     return rows
 
 
+def pruned_rows(runs: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """AP after pruning by the scales of norms, trained with and without a pull on them."""
+    return [
+        {
+            "name": name,
+            "seeds": len(rows),
+            "AP": {
+                str(share): spread([row["pruned"][str(share)] for row in rows])
+                for share in KEPT_SHARES
+            },
+        }
+        for name in PRUNED
+        if (rows := [runs[name, seed] for seed in SEEDS if (name, seed) in runs])
+    ]
+
+
 def spread(values: list[float]) -> dict[str, float]:
     """Mean and sample standard deviation (0 of one value)."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
@@ -251,95 +311,6 @@ def difference(values: list[float]) -> dict[str, Any]:
         half = T_QUANTILE[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
         found |= {"half": round(half, 4), "clear": abs(statistics.mean(values)) > half}
     return found
-
-
-TAUGHT = """
-## What to take from it
-
-Written by hand, of the figures above.
-
-- **Batches of 2 want GroupNorm**: BatchNorm loses there, in every seed, as Wu and He 2018
-  (figure 1) found on ImageNet. At 16 images the two cannot be told apart here. More steps help
-  a training from random weights: batch 2 with GroupNorm is the best of the four.
-- **Box losses**: smooth L1, IoU, GIoU, DIoU and CIoU give the same AP within half a point or
-  two; overlap losses gain a little AP50 and lose a little AP75. Boxes of blood cells are nearly
-  square.
-- **Mosaic costs AP in twenty epochs** on 205 pictures that all look alike: a quarter of the
-  size is another task. It was made for hundreds of epochs, which nobody here has run.
-- **The moving average costs AP in so short a training** (260 steps): it, and BatchNorm's
-  statistics of momentum 0.03 under it, lag behind. `--set ema_decay=0` is worth a try where an
-  epoch is few steps; over a hundred epochs this has not been measured.
-- **Soft-NMS with a Gaussian** gives half a point for nothing on crowded cells; DIoU-NMS gives
-  nothing.
-"""
-
-
-def document(result: Mapping[str, Any]) -> str:
-    """`docs/ablations.md`."""
-    about = (
-        f"Written by `benchmarks/ablations.py` on `{result['data']}` (205 training images). AP of "
-        "the last epoch's weights on `val` (87 images), in points of 100: mean ± standard "
-        "deviation over seeds. *Against its base* is the mean of the differences seed by seed "
-        "with half its 95 % interval by Student's t; **only what is bold is more than chance in "
-        "these runs**. With three seeds the interval is 2.5 times the standard deviation: most "
-        "choices cannot be told apart here, and that is a result too."
-    )
-    setting = (
-        f"SSDlite-MobileNetV2 from ImageNet at {LIGHT.size} px, {LIGHT.epochs} epochs; the slim "
-        f"RetinaNet from random weights at {SLIM.size} px, {SLIM.epochs} epochs, its learning rate "
-        "scaled by the root of the batch. A run takes two to five minutes of one core. Light, "
-        "short trainings: what wins here is worth trying on your data first, not a law."
-    )
-    lines = [
-        "# What each choice is worth",
-        "",
-        textwrap.fill(about, 110),
-        "",
-        textwrap.fill(setting, 110),
-        "",
-        "| | variant | seeds | AP | AP50 | AP75 | against its base |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in result["rows"]:
-        cells = [f"`{row['name']}`", row["says"], str(row["seeds"])]
-        cells += [points(row[name]) for name in FIGURES]
-        if not row["base"]:
-            against = "base"
-        elif row["base"] == "light":
-            against = signed(row.get("difference"))
-        else:
-            against = f"{signed(row.get('difference'))} (to `{row['base']}`)"
-        lines.append("| " + " | ".join([*cells, against]) + " |")
-    lines += [
-        "",
-        "## NMS",
-        "",
-        "The base's weights with other suppression: no training differs, so the differences are of",
-        "the suppression alone.",
-        "",
-        "| NMS | AP | AP50 | AP75 | against greedy |",
-        "|---|---|---|---|---|",
-    ]
-    for row in result["nms"]:
-        cells = [f"`{row['name']}`", *(points(row[name]) for name in FIGURES)]
-        cells.append(signed(row["difference"]) if "difference" in row else "base")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n" + TAUGHT
-
-
-def points(figure: Mapping[str, float]) -> str:
-    """`51.2 ± 0.4`"""
-    return f"{100 * figure['mean']:.1f} ± {100 * figure['sd']:.1f}"
-
-
-def signed(found: Mapping[str, Any] | None) -> str:
-    """`+0.4 ± 0.9`, bold where the interval leaves out zero."""
-    if found is None:
-        return "-"
-    if found["half"] is None:
-        return f"{100 * found['mean']:+.1f}"
-    text = f"{100 * found['mean']:+.1f} ± {100 * found['half']:.1f}"
-    return f"**{text}**" if found["clear"] else text
 
 
 if __name__ == "__main__":

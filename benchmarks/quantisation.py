@@ -24,9 +24,6 @@ from machine import RESULTS, write_result
 
 from flyweight.compression.mixed_precision import choose_precision
 from flyweight.compression.onnx_layers import layers_of
-from flyweight.compression.quantise_onnx import quantise_onnx
-from flyweight.compression.quantise_openvino import quantise_openvino
-from flyweight.compression.stored_weights import STORED, store_weights
 from flyweight.core.detections import Detections
 from flyweight.core.image import read_image
 from flyweight.data.records import DetectionDataset
@@ -34,18 +31,17 @@ from flyweight.evaluation.coco_ap import average_precision
 from flyweight.evaluation.evaluate import detect
 from flyweight.evaluation.latency import median_milliseconds
 from flyweight.evaluation.paired import compare_detections
-from flyweight.export.export import SUFFIXES
+from flyweight.export.formats import Order, Source, chosen_format, write_file
 from flyweight.export.int8 import Calibration
-from flyweight.export.onnx import export_manifest, save_onnx, to_onnx
-from flyweight.export.openvino import save_openvino, to_openvino
+from flyweight.export.onnx import to_onnx
 from flyweight.export.splits import export_data
-from flyweight.models.detectors import Detector, checkpoint
+from flyweight.models.detectors import checkpoint
 from flyweight.runtime.load import load_predictor
 
 FILES = Path(tempfile.gettempdir()) / "flyweight-quantisation"
 PAGE = Path(__file__).parents[1] / "docs" / "quantisation.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-FORMATS = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+RUNTIMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 # Names of rows, with their precision.
 ROWS = {
     "fp32": "fp32",
@@ -68,8 +64,8 @@ def export_all(name: str, run: Path, data: Path) -> None:
         graph, sets.calibration, preprocessing=detector.preprocessing, say=print
     )
     rows: dict[str, Any] = {}
-    for format in FORMATS:
-        files = Files(detector, calibration, format=format, folder=FILES / name)
+    for format in RUNTIMES:
+        files = Files(Source(detector, graph, calibration), format=format, folder=FILES / name)
         plain = files.write("fp32")
         choosing = detect(load_predictor(plain), sets.choosing)
         test = detect(load_predictor(plain), sets.reporting)
@@ -123,31 +119,15 @@ def choose(
 class Files:
     """Writes the files of one detector for one runtime."""
 
-    def __init__(
-        self, detector: Detector, calibration: Calibration, *, format: str, folder: Path
-    ) -> None:
-        self.detector = detector
-        self.calibration = calibration
-        self.format = format
+    def __init__(self, source: Source, *, format: str, folder: Path) -> None:
+        self.source = source
+        self.format = chosen_format(format)
         self.folder = folder
 
     def write(self, row: str, kept: tuple[str, ...] = ()) -> Path:
         """The file of a row of `ROWS`."""
-        precision = ROWS[row]
-        graph = self.calibration.graph
-        if precision in STORED:
-            graph = store_weights(graph, precision, keep_float=kept)
-        path = self.folder / f"{row.replace(', ', '-')}{SUFFIXES[self.format]}"
-        manifest = export_manifest(self.detector, format=self.format, precision=precision)
-        if self.format == "onnx":
-            if precision == "int8":
-                graph = quantise_onnx(graph, self.calibration.ranges, keep_float=kept)
-            save_onnx(graph, path, manifest=manifest)
-            return path
-        model = to_openvino(graph, as_stored=precision in STORED)
-        if precision == "int8":
-            model = quantise_openvino(model, self.calibration.batches(), keep_float=kept)
-        save_openvino(model, path, manifest=manifest)
+        path = self.folder / f"{row.replace(', ', '-')}{self.format.suffix}"
+        write_file(self.source, path, format=self.format, order=Order(ROWS[row], kept))
         return path
 
 
@@ -205,7 +185,7 @@ def table() -> None:
             kept = str(of["convolutions_in_float"]) if precision.endswith(", mixed") else ""
             ms = f"{of['ms']:.1f}" if "ms" in of else "–"
             lines.append(
-                f"| {FORMATS[format]} | {precision} | {kept} | {of['AP']:.3f} | {lost} | {ms} | "
+                f"| {RUNTIMES[format]} | {precision} | {kept} | {of['AP']:.3f} | {lost} | {ms} | "
                 f"{of['MB']:.1f} |"
             )
         lines.append("")

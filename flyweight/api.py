@@ -37,9 +37,10 @@ def load(
     """Open a model file.
 
     Args:
-        path: `.onnx` or `.xml` (no torch is loaded), or a `.safetensors` checkpoint.
+        path: `.onnx`, `.xml`, `.tflite` or `.param` (no torch is loaded), or a `.safetensors`
+            checkpoint.
         threads: of one inference; the available cores by default.
-        runtime: of exported files: `onnxruntime` or `openvino`.
+        runtime: of exported files: `onnxruntime`, `openvino`, `litert` or `ncnn`.
         device: of checkpoints: `cpu`, `cuda`, `cuda:1` or `mps`.
 
     Returns:

@@ -16,7 +16,9 @@ ModelFile = Annotated[
     Path, typer.Argument(help="A .safetensors, .onnx or .xml file.", metavar="FILE")
 ]
 Data = Annotated[Path, typer.Option(help="Folder of a COCO, VOC or YOLO data set.", metavar="DIR")]
-Runtime = Annotated[str | None, typer.Option(help="onnxruntime or openvino, for an .onnx file.")]
+Runtime = Annotated[
+    str | None, typer.Option(help="onnxruntime or openvino, for an .onnx file; others have one.")
+]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads of the network. (default: all cores)")
 ]

@@ -15,16 +15,23 @@ import onnx
 
 from flyweight.compression.fold import kept_norms
 from flyweight.compression.mixed_precision import choose_precision
-from flyweight.compression.quantise_onnx import Ranges, quantise_onnx
-from flyweight.compression.stored_weights import STORED, store_weights
+from flyweight.compression.quantise_onnx import Ranges
+from flyweight.compression.stored_weights import STORED
 from flyweight.core.errors import CheckError, InputError
 from flyweight.core.files import writing_error
 from flyweight.data.records import DetectionDataset
 from flyweight.evaluation.evaluate import evaluate
 from flyweight.evaluation.latency import median_milliseconds
+from flyweight.export.formats import (
+    PRECISIONS,
+    Format,
+    Order,
+    Source,
+    chosen_format,
+    write_file,
+)
 from flyweight.export.int8 import Calibration, read_inputs
-from flyweight.export.nms_graph import add_nms
-from flyweight.export.onnx import export_manifest, save_onnx, to_onnx
+from flyweight.export.onnx import to_onnx
 from flyweight.export.parity import (
     LIMITS,
     Parity,
@@ -40,8 +47,6 @@ from flyweight.runtime.predictor import stack_inputs
 
 # A anchors, C classes
 
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-PRECISIONS = ("fp32", *STORED, "int8")
 # These leave in float what costs too much AP; the others are refused.
 MIXED = ("int8", "int8-weights")
 # AP points that a precision may cost.
@@ -57,8 +62,8 @@ class ExportedFile:
     """One file that was written, with how far it is from the detector.
 
     Attributes:
-        path: of the file; OpenVINO's .bin lies beside its .xml.
-        format: `onnx` or `openvino`.
+        path: of the file that a runtime is given; its companions lie beside it.
+        format: one of `flyweight.export.formats.FORMATS`.
         precision: one of `PRECISIONS`.
         max_box_error: input pixels, over all boxes (below fp32: over boxes scored above 0.01).
         max_score_error: over all anchors and classes.
@@ -110,7 +115,7 @@ def export(
 
     Args:
         detector: stays as it is.
-        formats: `onnx`, `openvino`.
+        formats: names of `flyweight.export.formats.FORMATS`.
         out_dir: of the files `NAME.onnx`, `NAME-int8.onnx`, `NAME-nms.onnx`, `NAME.xml` ...
         precision: `fp32`, `fp16`, `bf16` or `int8-weights` (weights stored so, arithmetic in
             float), or `int8`, which needs pictures.
@@ -131,11 +136,11 @@ def export(
         CheckError: a file differs from the detector by more than `parity.LIMITS` of its precision,
             or loses more AP than `max_loss`.
     """
-    for wanted in formats:
-        if wanted not in SUFFIXES:
-            raise InputError(f"unknown format {wanted!r}", fix=f"choose {' or '.join(SUFFIXES)}")
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}", fix=f"choose {', '.join(PRECISIONS)}")
+    wanted = [chosen_format(each) for each in dict.fromkeys(formats)]
+    for each in wanted:
+        each.check(precision, nms=nms, dynamic_batch=dynamic_batch)
     if not max_loss >= 0:
         raise InputError(f"a loss of {max_loss:g} AP points cannot be kept", fix="give 0 or more")
     sets = None if data is None else export_data(data, calibration)
@@ -171,10 +176,10 @@ def export(
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as folder:
             made = [
-                job.make(Path(folder) / (stem + SUFFIXES[wanted]), wanted, precision)
-                for wanted in dict.fromkeys(formats)
+                (each, job.make(Path(folder) / (stem + each.suffix), each, precision))
+                for each in wanted
             ]
-            return [_move(each, out) for each in made]
+            return [_moved(file, out, format) for format, file in made]
     except OSError as error:
         raise writing_error(out, error) from error
 
@@ -183,13 +188,11 @@ def _say_nothing(_: str) -> None:
     """What `say` is by default."""
 
 
-def _move(made: ExportedFile, out: Path) -> ExportedFile:
-    """`made` after its move into `out`; a .xml after its .bin."""
-    if made.format == "openvino":
-        weights = made.path.with_suffix(".bin")
-        os.replace(weights, out / weights.name)
-    os.replace(made.path, out / made.path.name)
-    return replace(made, path=out / made.path.name)
+def _moved(made: ExportedFile, out: Path, format: Format) -> ExportedFile:
+    """`made` after its move into `out`."""
+    target = out / made.path.name
+    format.move(made.path, target)
+    return replace(made, path=target)
 
 
 class _Job:
@@ -208,7 +211,6 @@ class _Job:
         say: Say,
     ) -> None:
         self.detector = detector
-        self.graph = graph
         self.sets = sets
         self.nms = nms
         self.max_loss = max_loss
@@ -219,21 +221,22 @@ class _Job:
         if source is not None:
             self.inputs += list(read_inputs(preprocessing, source, PARITY_IMAGES))
         self.references = reference_outputs(detector, self.inputs)
-        self.calibration = (
+        calibration = (
             None
             if pictures is None
             else Calibration(graph, pictures, preprocessing=preprocessing, known=ranges, say=say)
         )
+        self.source = Source(detector, graph, calibration)
         # Of the detector itself, by the split of the data.
         self._torch_aps: dict[int, float] = {}
 
-    def make(self, path: Path, format: str, precision: str) -> ExportedFile:
+    def make(self, path: Path, format: Format, precision: str) -> ExportedFile:
         """Write one file to `path`, compare it, measure it."""
         kept: tuple[str, ...] = ()
         loss = None
         if precision in MIXED and self.sets is not None:
             kept, loss = self._choose(path, format, precision, self.sets.choosing)
-        dense = self._write_checked(path, format, precision, kept)
+        dense = self._write_checked(path, format, Order(precision, kept, self.nms))
         parity = compare(
             self.references, open_session(dense), self.inputs, seen_only=precision != "fp32"
         )
@@ -241,7 +244,7 @@ class _Job:
             parity.check(path.name, LIMITS[precision])
         made = ExportedFile(
             path,
-            format,
+            format.name,
             precision,
             parity.max_box_error,
             parity.max_score_error,
@@ -255,18 +258,17 @@ class _Job:
             self.say(f"measuring {path.name}")
             ap = evaluate(load_predictor(path), reporting).AP
             made = replace(made, AP=ap, torch_ap=self._torch_ap(reporting), loss=loss)
-        return made if precision == "fp32" else self._timed(made, dense)
+        return made if precision == "fp32" else self._timed(made, dense, format)
 
     def _choose(
-        self, path: Path, format: str, precision: str, choosing: DetectionDataset
+        self, path: Path, format: Format, precision: str, choosing: DetectionDataset
     ) -> tuple[tuple[str, ...], float]:
         """The convolutions that stay in float, and the AP points that the rest costs."""
-        assert self.calibration is not None
-        calibration = self.calibration
+        calibration = self.source.ranges_known
 
         def loss_of(kept: tuple[str, ...]) -> float:
             dense = path.with_name(f"trial{path.suffix}")
-            self._write(dense, format, precision, kept, nms=False)
+            self._write(dense, format, Order(precision, kept))
             loss = self._loss(dense, choosing)
             self.say(f"{precision} with {len(kept)} convolutions in float: AP {-loss:+.2f} points")
             return loss
@@ -299,10 +301,10 @@ class _Job:
             self._torch_aps[id(dataset)] = evaluate(self.detector, dataset).AP or 0.0
         return self._torch_aps[id(dataset)]
 
-    def _timed(self, made: ExportedFile, dense: Path) -> ExportedFile:
+    def _timed(self, made: ExportedFile, dense: Path, format: Format) -> ExportedFile:
         """With its time beside that of fp32 in the same runtime; says so where it is no faster."""
         plain = dense.with_name(f"fp32{dense.suffix}")
-        self._write(plain, made.format, "fp32", (), nms=False)
+        self._write(plain, format, Order("fp32"))
         sessions = {"fp32": open_session(plain), "this": open_session(dense)}
         images = stack_inputs(self.inputs[-1:], sessions["fp32"].batch or 1)
         calls = {name: partial(each.run, images) for name, each in sessions.items()}
@@ -315,16 +317,16 @@ class _Job:
             )
         return timed
 
-    def _write_checked(
-        self, path: Path, format: str, precision: str, kept: tuple[str, ...]
-    ) -> Path:
+    def _write_checked(self, path: Path, format: Format, order: Order) -> Path:
         """Write the file and, where it ends with NMS, a dense one to compare; gives the latter."""
         self.say(f"writing {path.name}")
-        dense = path.with_name(f"dense{path.suffix}") if self.nms else path
-        self._write(dense, format, precision, kept, nms=False)
-        if self.nms:
-            self._write(path, format, precision, kept, nms=True)
-            self._check_nms(dense, path)
+        if not order.nms:
+            self._write(path, format, order)
+            return path
+        dense = path.with_name(f"dense{path.suffix}")
+        self._write(dense, format, replace(order, nms=False))
+        self._write(path, format, order)
+        self._check_nms(dense, path)
         return dense
 
     def _check_nms(self, dense: Path, path: Path) -> Parity:
@@ -334,27 +336,5 @@ class _Job:
         parity.check(path.name)
         return parity
 
-    def _write(
-        self, path: Path, format: str, precision: str, kept: tuple[str, ...], *, nms: bool
-    ) -> None:
-        manifest = export_manifest(self.detector, format=format, precision=precision, nms=nms)
-        graph = self.graph
-        if precision == "int8" and format == "onnx":
-            assert self.calibration is not None
-            graph = quantise_onnx(graph, self.calibration.ranges, keep_float=kept)
-        elif precision in STORED:
-            graph = store_weights(graph, precision, keep_float=kept)
-        if nms:
-            graph = add_nms(graph, self.detector.thresholds)
-        if format == "onnx":
-            save_onnx(graph, path, manifest=manifest)
-            return
-        from flyweight.export.openvino import save_openvino, to_openvino
-
-        model = to_openvino(graph, as_stored=precision in STORED)
-        if precision == "int8":
-            from flyweight.compression.quantise_openvino import quantise_openvino
-
-            assert self.calibration is not None
-            model = quantise_openvino(model, self.calibration.batches(), keep_float=kept)
-        save_openvino(model, path, manifest=manifest)
+    def _write(self, path: Path, format: Format, order: Order) -> None:
+        write_file(self.source, path, format=format, order=order)

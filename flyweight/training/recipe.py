@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -128,7 +129,7 @@ class Recipe:
     norm_sparsity: float = 0.0
     backbone_lr_scale: float = 1.0
     freeze_backbone_stages: int = 0
-    teacher: str = ""
+    teacher: str | os.PathLike[str] = ""
     distill: tuple[str, ...] = ("logits",)
     distill_weights: tuple[float, ...] = (1.0,)
     distill_temperature: float = 2.0
@@ -146,6 +147,8 @@ class Recipe:
     loggers: tuple[str, ...] = ("csv", "tensorboard")
 
     def __post_init__(self) -> None:
+        # A path from Python is a string in the run's config.
+        object.__setattr__(self, "teacher", os.fspath(self.teacher))
         for name, choices in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),

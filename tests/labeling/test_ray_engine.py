@@ -157,7 +157,8 @@ def test_a_full_disk_leaves_the_finished_shards(
 
     last = digest_of(read_image(unlabelled.records[-1].path))
     unlabelled.records[9].path.unlink()
-    with pytest.raises(InputError, match=r"the disk is full.*00002"):
+    # Any shard of that worker, whose files have no room from then on, may be the first to say so.
+    with pytest.raises(InputError, match=r"the disk is full.*0000\d\.parquet"):
         write(partial(fill_disk, last))
     names = [path.name for path in (tmp_path / "s").iterdir()]
     assert "00002.parquet" not in names

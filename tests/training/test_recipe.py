@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -9,6 +11,11 @@ from flyweight.training.recipe import Recipe, ssd_sgd_recipe, ssdlite_recipe
 
 def test_round_trip_through_yaml() -> None:
     recipe = Recipe(epochs=7, optimizer="sgd", step_epochs=(0.5, 0.75), workers=2)
+    assert Recipe.from_dict(yaml.safe_load(yaml.safe_dump(recipe.to_dict()))) == recipe
+
+
+def test_a_teacher_given_as_a_path() -> None:
+    recipe = Recipe(teacher=Path("runs") / "large.safetensors")
     assert Recipe.from_dict(yaml.safe_load(yaml.safe_dump(recipe.to_dict()))) == recipe
 
 

@@ -27,11 +27,16 @@ def draw_detections(
 ) -> Image:
     """A copy of RGB uint8 `[H, W, 3]` with the detections of at least `score`, best on top."""
     chosen = detections.above(score)
-    texts = [
-        f"{class_names[int(label)]} {value:.2f}"
-        for label, value in zip(chosen.labels, chosen.scores, strict=True)
-    ]
+    texts = detection_texts(chosen, class_names)
     return draw_boxes(image, chosen.boxes_xyxy[::-1], chosen.labels[::-1], texts[::-1])
+
+
+def detection_texts(detections: Detections, class_names: Sequence[str]) -> list[str]:
+    """`card 0.97` of each."""
+    return [
+        f"{class_names[int(label)]} {value:.2f}"
+        for label, value in zip(detections.labels, detections.scores, strict=True)
+    ]
 
 
 def draw_boxes(

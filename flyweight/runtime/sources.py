@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -18,6 +19,8 @@ Image = npt.NDArray[np.uint8]
 Source = str | os.PathLike[str] | Image | int | Sequence[str | os.PathLike[str]]
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+# Frames a second of a video that does not say.
+USUAL_RATE = 25.0
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,40 @@ def iterate_source(source: Source) -> Iterator[Frame]:
     """
     if isinstance(source, np.ndarray):
         yield Frame("array", checked_image(source))
-    elif isinstance(source, int) or (isinstance(source, str) and source.isdigit()):
-        yield from _iterate_video(int(source), f"camera{source}")
+    elif is_camera(source):
+        yield from _iterate_video(int(cast(str, source)), f"camera{source}")
     elif isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
-            yield from _iterate_video(str(path), str(path))
+        if is_video(source):
+            yield from _iterate_video(os.fspath(source), os.fspath(source))
         else:
-            for file in image_files(path):
+            for file in image_files(Path(source)):
                 yield Frame(str(file), read_image(file))
     else:
-        for item in source:
+        for item in cast(Sequence[str], source):
             yield from iterate_source(item)
+
+
+def is_video(source: Source) -> bool:
+    """Whether the pictures of `source` follow each other in time: a video file or a camera."""
+    if isinstance(source, str | os.PathLike) and not is_camera(source):
+        path = Path(source)
+        return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    return is_camera(source)
+
+
+def is_camera(source: Source) -> bool:
+    """Whether `source` is the number of a camera."""
+    return isinstance(source, int) or (isinstance(source, str) and source.isdigit())
+
+
+def frames_per_second(source: Source) -> float:
+    """Of a video file, as it says itself; `USUAL_RATE` of anything else."""
+    if not is_video(source) or is_camera(source):
+        return USUAL_RATE
+    capture = cv2.VideoCapture(os.fspath(cast(str, source)))
+    rate = float(capture.get(cv2.CAP_PROP_FPS))
+    capture.release()
+    return rate if 1.0 <= rate <= 1000.0 else USUAL_RATE
 
 
 def image_files(path: Path) -> list[Path]:

@@ -5,7 +5,7 @@ DEMO ?= runs/demo
 # A labelled data set for `make bench`.
 DATA ?= ../shared/data/bccd
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup litert demo test check docs format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -24,6 +24,14 @@ help:  ## show this list
 
 setup: .venv/installed  ## make .venv and install Flyweight with everything it can use
 
+# The converter to LiteRT declares a torch older than the newest; it runs with the newest all the same.
+.venv/litert: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt \
+		litert-torch litert-converter ai-edge-quantizer immutabledict torchao jax jaxlib opt_einsum
+	@touch $@
+
+litert: .venv/litert  ## also install what converts to LiteRT (700 MB)
+
 demo: setup  ## draw sample cards, train a detector, shrink it, run it (minutes)
 	$(BIN)/flyweight demo --out $(DEMO)
 
@@ -38,6 +46,9 @@ check: setup  ## style, types and the floors of the house
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_floors.py
 
+docs: setup  ## build the documentation site into site/
+	$(BIN)/mkdocs build --strict --quiet
+
 format: setup  ## put the code into its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -51,4 +62,4 @@ bench: setup  ## measure beside peers again and write the README's figures (a qu
 	$(BIN)/python benchmarks/figures.py
 
 clean:  ## remove .venv, caches and runs
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis runs build *.egg-info
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis runs build *.egg-info

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from flyweight.compression.head_doctor import Diagnosis
     from flyweight.models.detectors import Detector
 
-FORMATS = ("onnx", "openvino")
+FORMATS = ("onnx", "openvino", "litert", "ncnn", "web")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8-weights", "int8")
 BATCHES = ("1", "dynamic")
 
 Checkpoint = Annotated[Path, typer.Argument(help="A .safetensors file.", metavar="FILE")]
 To = Annotated[
-    str, typer.Option(help="One or several, with commas between.", metavar="onnx,openvino")
+    str,
+    typer.Option(
+        help="One or several, with commas between.", metavar="onnx,openvino,litert,ncnn,web"
+    ),
 ]
 Precision = Annotated[
     str,
@@ -76,7 +79,9 @@ def export(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write a checkpoint as ONNX or OpenVINO, compare the file with it, and refuse a bad one.
+    """Write a checkpoint for a runtime, compare the file with it, and refuse a bad one.
+
+    ONNX, OpenVINO, LiteRT (.tflite), ncnn, or a folder with a page that runs it in the browser.
 
     With --data, the AP of each file is measured beside the checkpoint's on the test images, and
     what a precision may cost (--max-loss) on those of val. int8 needs --data: its ranges come from

@@ -175,24 +175,14 @@ def export(
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as folder:
-            made = [
-                (each, job.make(Path(folder) / (stem + each.suffix), each, precision))
-                for each in wanted
-            ]
-            return [_moved(file, out, format) for format, file in made]
+            made = [(each, job.make(Path(folder), stem, each, precision)) for each in wanted]
+            return [replace(file, path=format.move(file.path, out)) for format, file in made]
     except OSError as error:
         raise writing_error(out, error) from error
 
 
 def _say_nothing(_: str) -> None:
     """What `say` is by default."""
-
-
-def _moved(made: ExportedFile, out: Path, format: Format) -> ExportedFile:
-    """`made` after its move into `out`."""
-    target = out / made.path.name
-    format.move(made.path, target)
-    return replace(made, path=target)
 
 
 class _Job:
@@ -230,8 +220,10 @@ class _Job:
         # Of the detector itself, by the split of the data.
         self._torch_aps: dict[int, float] = {}
 
-    def make(self, path: Path, format: Format, precision: str) -> ExportedFile:
-        """Write one file to `path`, compare it, measure it."""
+    def make(self, folder: Path, stem: str, format: Format, precision: str) -> ExportedFile:
+        """Write one file into a folder of its own in `folder`, compare it, measure it."""
+        path = folder / format.name / f"{stem}{format.suffix}"
+        path.parent.mkdir()
         kept: tuple[str, ...] = ()
         loss = None
         if precision in MIXED and self.sets is not None:
@@ -264,7 +256,7 @@ class _Job:
         self, path: Path, format: Format, precision: str, choosing: DetectionDataset
     ) -> tuple[tuple[str, ...], float]:
         """The convolutions that stay in float, and the AP points that the rest costs."""
-        calibration = self.source.ranges_known
+        calibration = self.source.for_int8
 
         def loss_of(kept: tuple[str, ...]) -> float:
             dense = path.with_name(f"trial{path.suffix}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 
@@ -17,6 +19,9 @@ from flyweight.export.int8 import Calibration
 from flyweight.export.nms_graph import add_nms
 from flyweight.export.onnx import export_manifest, save_onnx
 from flyweight.models.detectors import Detector
+
+if TYPE_CHECKING:
+    from flyweight.runtime.ncnn_weights import NcnnModel
 
 PRECISIONS = ("fp32", *STORED, "int8")
 
@@ -51,7 +56,7 @@ class Source:
     calibration: Calibration | None
 
     @property
-    def ranges_known(self) -> Calibration:
+    def for_int8(self) -> Calibration:
         """The calibration, which int8 cannot be written without."""
         if self.calibration is None:
             raise InputError(
@@ -59,8 +64,23 @@ class Source:
             )
         return self.calibration
 
+    @cached_property
+    def ncnn(self) -> NcnnModel:
+        """The detector as ncnn has it, in fp32."""
+        from flyweight.export.ncnn import to_ncnn
+
+        return to_ncnn(self.detector)
+
+    @cached_property
+    def litert(self) -> bytes:
+        """The detector as LiteRT has it, in fp32."""
+        from flyweight.export.litert import to_litert
+
+        return to_litert(self.detector)
+
 
 Write = Callable[[Source, Path, Order, Manifest], None]
+Place = Callable[[Path, Path], Path]
 
 
 @dataclass(frozen=True)
@@ -76,6 +96,8 @@ class Format:
         nms: whether NMS can be in its graph.
         dynamic_batch: whether its graph can take any number of images.
         why: what to tell who asks for more.
+        ready: raises `InputError` where something that writes this format is missing.
+        place: moves what was made at a path into a folder, in place of moving the files.
     """
 
     name: str
@@ -86,6 +108,8 @@ class Format:
     nms: bool = True
     dynamic_batch: bool = True
     why: str = ""
+    ready: Callable[[], object] = field(default=lambda: None)
+    place: Place | None = None
 
     def check(self, precision: str, *, nms: bool, dynamic_batch: bool) -> None:
         """Raise `InputError` where this format cannot hold what is asked for."""
@@ -95,23 +119,28 @@ class Format:
             self._refuse("NMS in the graph", "leave --nms out: the predictor does it")
         if dynamic_batch and not self.dynamic_batch:
             self._refuse("a free number of images", "export it for one image")
+        self.ready()
 
     def _refuse(self, what: str, fix: str) -> None:
         why = f": {self.why}" if self.why else ""
         raise InputError(f"{self.name} files do not hold {what}{why}", fix=fix)
 
-    def move(self, made: Path, target: Path) -> None:
-        """Move a file from where it was made, its companions first: never one without them."""
+    def move(self, made: Path, folder: Path) -> Path:
+        """Move what was made into `folder`, companions first: never a file without them."""
+        if self.place is not None:
+            return self.place(made, folder)
+        target = folder / made.name
         for suffix in self.companions:
             os.replace(made.with_suffix(suffix), target.with_suffix(suffix))
         os.replace(made, target)
+        return target
 
 
 def onnx_graph(source: Source, order: Order) -> onnx.ModelProto:
     """The graph of an .onnx file: also what OpenVINO's is read from, but for int8."""
     graph = source.graph
     if order.precision == "int8":
-        graph = quantise_onnx(graph, source.ranges_known.ranges, keep_float=order.keep_float)
+        graph = quantise_onnx(graph, source.for_int8.ranges, keep_float=order.keep_float)
     elif order.precision in STORED:
         graph = store_weights(graph, order.precision, keep_float=order.keep_float)
     return add_nms(graph, source.detector.thresholds) if order.nms else graph
@@ -133,9 +162,53 @@ def write_openvino(source: Source, path: Path, order: Order, manifest: Manifest)
     if int8:
         from flyweight.compression.quantise_openvino import quantise_openvino
 
-        batches = source.ranges_known.batches()
+        batches = source.for_int8.batches()
         model = quantise_openvino(model, batches, keep_float=order.keep_float)
     save_openvino(model, path, manifest=manifest)
+
+
+def write_ncnn(source: Source, path: Path, order: Order, manifest: Manifest) -> None:
+    """NAME.ncnn.param, NAME.ncnn.bin and NAME.ncnn.json."""
+    from flyweight.export.ncnn import save_ncnn
+
+    model = source.ncnn
+    if order.precision == "int8":
+        from flyweight.export.ncnn_int8 import quantise_ncnn
+
+        ranges = source.for_int8.ranges
+        model = quantise_ncnn(model, source.graph, ranges, keep_float=order.keep_float)
+    save_ncnn(model, path, manifest=manifest, precision=order.precision)
+
+
+def write_litert(source: Source, path: Path, order: Order, manifest: Manifest) -> None:
+    """NAME.tflite."""
+    from flyweight.export.litert import save_litert
+
+    save_litert(
+        source.litert,
+        path,
+        manifest=manifest,
+        precision=order.precision,
+        calibration=source.calibration,
+        keep_float=order.keep_float,
+    )
+
+
+def place_web(made: Path, folder: Path) -> Path:
+    """The page NAME-web around an .onnx file."""
+    from flyweight.web_page.folder import write_folder
+
+    return write_folder(made, folder / f"{made.stem}-web")
+
+
+def _ready_ncnn() -> None:
+    import flyweight.export.ncnn  # noqa: F401
+
+
+def _ready_web() -> None:
+    from flyweight.web_page.onnxruntime_web import get_onnxruntime_web
+
+    get_onnxruntime_web()
 
 
 FORMATS = {
@@ -143,6 +216,37 @@ FORMATS = {
     for each in (
         Format("onnx", ".onnx", write_onnx),
         Format("openvino", ".xml", write_openvino, companions=(".bin",)),
+        Format(
+            "litert",
+            ".tflite",
+            write_litert,
+            precisions=("fp32", "fp16", "int8-weights", "int8"),
+            nms=False,
+            dynamic_batch=False,
+            why="its converter or its kernels lack that",
+        ),
+        Format(
+            "ncnn",
+            # OpenVINO's weights are NAME.bin.
+            ".ncnn.param",
+            write_ncnn,
+            companions=(".bin", ".json"),
+            precisions=("fp32", "fp16", "int8"),
+            nms=False,
+            dynamic_batch=False,
+            why="it has no layers for that",
+            ready=_ready_ncnn,
+        ),
+        Format(
+            "web",
+            ".onnx",
+            write_onnx,
+            nms=False,
+            dynamic_batch=False,
+            why="the page runs one picture at a time and suppresses by itself",
+            ready=_ready_web,
+            place=place_web,
+        ),
     )
 }
 

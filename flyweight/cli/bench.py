@@ -21,7 +21,8 @@ SCORE = 0.05
 SAMPLE_SIZE_HW = (720, 960)
 
 Files = Annotated[
-    list[Path], typer.Argument(help="Files .onnx, .xml or .safetensors.", metavar="FILE...")
+    list[Path],
+    typer.Argument(help="Exported files or .safetensors.", metavar="FILE..."),
 ]
 ImageOption = Annotated[
     Path | None, typer.Option(help="A picture. (default: a sample scene)", metavar="FILE")

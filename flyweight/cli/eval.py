@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ModelFiles = Annotated[
     list[Path],
     typer.Argument(
-        help="A .safetensors, .onnx or .xml file; several are compared with the first.",
+        help="A checkpoint or an exported file; several are compared with the first.",
         metavar="FILE",
     ),
 ]

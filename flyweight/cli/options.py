@@ -13,7 +13,8 @@ Json = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 ModelFile = Annotated[
-    Path, typer.Argument(help="A .safetensors, .onnx or .xml file.", metavar="FILE")
+    Path,
+    typer.Argument(help=".safetensors, .onnx, .xml, .tflite or .param.", metavar="FILE"),
 ]
 Data = Annotated[Path, typer.Option(help="Folder of a COCO, VOC or YOLO data set.", metavar="DIR")]
 Runtime = Annotated[

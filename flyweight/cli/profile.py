@@ -245,7 +245,7 @@ def _detector(
     from flyweight.models.detectors import checkpoint
     from flyweight.models.detectors.zoo import build, checked_size
 
-    if Path(model).suffix in (".safetensors", ".onnx", ".xml"):
+    if Path(model).suffix in (".safetensors", ".onnx", ".xml", ".tflite", ".param"):
         if Path(model).suffix != ".safetensors":
             raise InputError(
                 "an exported file has no modules to profile",

@@ -61,7 +61,7 @@ Ratio = Annotated[
 Teacher = Annotated[
     str | None,
     typer.Option(
-        help="A detector to learn from beside the labels: .safetensors, .onnx or .xml.",
+        help="A detector to learn from beside the labels: a checkpoint or an exported file.",
         metavar="FILE",
     ),
 ]

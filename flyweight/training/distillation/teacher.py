@@ -131,7 +131,7 @@ def open_teacher(
     """The teacher in a file, for a student of `classes`.
 
     Args:
-        path: a checkpoint, or an exported .onnx or .xml.
+        path: a checkpoint, or an exported file.
         device: of a checkpoint; exported files run on the CPU.
         levels: whether the levels of its neck are wanted.
         threads: of an exported file; as many as torch has by default.

@@ -205,6 +205,12 @@ def _ready_ncnn() -> None:
     import flyweight.export.ncnn  # noqa: F401
 
 
+def _ready_litert() -> None:
+    from flyweight.export.litert import check_converter
+
+    check_converter()
+
+
 def _ready_web() -> None:
     from flyweight.web_page.onnxruntime_web import get_onnxruntime_web
 
@@ -223,7 +229,8 @@ FORMATS = {
             precisions=("fp32", "fp16", "int8-weights", "int8"),
             nms=False,
             dynamic_batch=False,
-            why="its converter or its kernels lack that",
+            why="its converter holds one image and no NMS, its runtime no bf16",
+            ready=_ready_litert,
         ),
         Format(
             "ncnn",
@@ -234,7 +241,7 @@ FORMATS = {
             precisions=("fp32", "fp16", "int8"),
             nms=False,
             dynamic_batch=False,
-            why="it has no layers for that",
+            why="it has no NMS layer, and a run is one image",
             ready=_ready_ncnn,
         ),
         Format(

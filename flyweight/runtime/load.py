@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from flyweight.core.errors import InputError
 from flyweight.runtime.predictor import Predictor
 from flyweight.runtime.session import Session
 
-RUNTIMES = ("onnxruntime", "openvino")
-EXPORTED_SUFFIXES = (".onnx", ".xml")
+# The runtimes that open a file, by its suffix: the one it is opened with by default comes first.
+OPENED_BY = {
+    ".onnx": ("onnxruntime", "openvino"),
+    ".xml": ("openvino",),
+    ".tflite": ("litert",),
+    ".param": ("ncnn",),
+}
+RUNTIMES = ("onnxruntime", "openvino", "litert", "ncnn")
+EXPORTED_SUFFIXES = tuple(OPENED_BY)
 
 
 def load_predictor(
@@ -19,10 +27,11 @@ def load_predictor(
     """Open an exported file; torch is neither needed nor loaded.
 
     Args:
-        path: .onnx, or OpenVINO's .xml with its .bin beside it.
+        path: .onnx, OpenVINO's .xml with its .bin beside it, LiteRT's .tflite, or ncnn's .param
+            with its .bin and .json.
         threads: of one inference; the available cores by default.
-        runtime: `onnxruntime` or `openvino`; by default the one that the suffix names. OpenVINO
-            opens both.
+        runtime: one of `RUNTIMES`; by default the one that the suffix names. OpenVINO opens .onnx
+            files too.
 
     Raises:
         InputError: the file is missing, truncated, not one of ours, or the runtime cannot open it.
@@ -39,15 +48,31 @@ def open_session(path: Path, *, threads: int | None = None, runtime: str | None 
             where=path,
             fix=f"give {' or '.join(EXPORTED_SUFFIXES)}; `flyweight export` writes them",
         )
-    chosen = runtime or ("openvino" if suffix == ".xml" else "onnxruntime")
+    able = OPENED_BY[suffix]
+    chosen = runtime or able[0]
     if chosen not in RUNTIMES:
         raise InputError(f"unknown runtime {chosen!r}", fix=f"choose {' or '.join(RUNTIMES)}")
-    if chosen == "openvino":
+    if chosen not in able:
+        raise InputError(
+            f"{chosen} does not open {suffix} files", where=path, fix=f"choose {' or '.join(able)}"
+        )
+    return _session_class(chosen)(path, threads=threads)
+
+
+def _session_class(runtime: str) -> Callable[..., Session]:
+    """Loaded when it is asked for: an edge board has one runtime, not four."""
+    if runtime == "onnxruntime":
+        from flyweight.runtime.onnxruntime_session import OnnxRuntimeSession
+
+        return OnnxRuntimeSession
+    if runtime == "openvino":
         from flyweight.runtime.openvino_session import OpenVinoSession
 
-        return OpenVinoSession(path, threads=threads)
-    if suffix == ".xml":
-        raise InputError("ONNX Runtime cannot open OpenVINO's .xml", where=path, fix="give .onnx")
-    from flyweight.runtime.onnxruntime_session import OnnxRuntimeSession
+        return OpenVinoSession
+    if runtime == "litert":
+        from flyweight.runtime.litert_session import LiteRtSession
 
-    return OnnxRuntimeSession(path, threads=threads)
+        return LiteRtSession
+    from flyweight.runtime.ncnn_session import NcnnSession
+
+    return NcnnSession

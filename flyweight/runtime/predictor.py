@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,29 @@ Image = npt.NDArray[np.uint8]
 
 # What a person wants to see; evaluation asks for everything above the manifest's own threshold.
 DISPLAY_SCORE = 0.3
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A picture that is ready for the network.
+
+    Attributes:
+        pixels: the network's input, RGB uint8 `[h, w, 3]`.
+        matrix: `[2, 3]`, pixels of the decoded picture to pixels of the input.
+        decoded_hw: of the decoded picture, which may be smaller than its file says.
+        scale_xy: from the file's pixels to the decoded ones.
+    """
+
+    pixels: Image
+    matrix: Matrix
+    decoded_hw: tuple[int, int]
+    scale_xy: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the picture as its file says, pixels."""
+        (height, width), (scale_x, scale_y) = self.decoded_hw, self.scale_xy
+        return round(height / scale_y), round(width / scale_x)
 
 
 class Predictor:
@@ -52,21 +75,14 @@ class Predictor:
                 input is decoded at a reduced size, which changes nothing but the time.
             score: 0 to 1; never below the file's own `thresholds.score`.
         """
-        if isinstance(image, np.ndarray):
-            return self._detect([checked_image(image)], score)[0]
-        pixels, scale_x, scale_y = read_image_scaled(image, self.preprocessing.decode_size_hw)
-        found = self._detect([pixels], score)[0]
-        if scale_x == scale_y == 1.0:
-            return found
-        factors = np.array([1 / scale_x, 1 / scale_y] * 2, dtype=np.float32)
-        return replace(found, boxes_xyxy=found.boxes_xyxy * factors)
+        return self._detect([self.prepare(image)], score)[0]
 
     def predict_batch(self, images: Sequence[Image]) -> list[Detections]:
         """All detections of each RGB uint8 `[H, W, 3]` image above `thresholds.score`.
 
         Boxes are in that image's own pixels. This is what evaluation wants: low scores too.
         """
-        return self._detect([checked_image(image) for image in images], 0.0)
+        return self._detect([self.prepare(checked_image(image)) for image in images], 0.0)
 
     def predict_source(
         self, source: Source, *, score: float = DISPLAY_SCORE
@@ -76,54 +92,84 @@ class Predictor:
         Images are RGB uint8 of their own full size, as one wants them for drawing.
         """
         for frame in iterate_source(source):
-            yield frame.name, frame.image, self._detect([frame.image], score)[0]
+            yield frame.name, frame.image, self._detect([self.prepare(frame.image)], score)[0]
 
-    def _detect(self, images: Sequence[Image], score: float) -> list[Detections]:
-        thresholds = replace(self.thresholds, score=max(score, self.thresholds.score))
-        prepared = [self.preprocessing.apply(image) for image in images]
-        found: list[Detections] = []
+    def prepare(self, image: str | os.PathLike[str] | bytes | Image) -> Prepared:
+        """Decode and resize: what can be done to one picture while another is in the network.
+
+        Args:
+            image: a file's path or its bytes, or an RGB uint8 array `[H, W, 3]`.
+
+        Raises:
+            InputError: it is no whole picture.
+        """
+        if isinstance(image, np.ndarray):
+            decoded, scale_xy = checked_image(image), (1.0, 1.0)
+        else:
+            decoded, *scales = read_image_scaled(image, self.preprocessing.decode_size_hw)
+            scale_xy = (scales[0], scales[1])
+        pixels, matrix = self.preprocessing.apply(decoded)
+        return Prepared(pixels, matrix, (decoded.shape[0], decoded.shape[1]), scale_xy)
+
+    def run(self, prepared: Sequence[Prepared], *, scores: Sequence[float]) -> list[Detections]:
+        """One run of the network: the detections of each picture above its own score.
+
+        Args:
+            prepared: at most `session.batch`; any number where that is None.
+            scores: one a picture, 0 to 1; never below the file's own `thresholds.score`.
+        """
+        batch = stack_inputs([each.pixels for each in prepared], self.session.batch)
+        outputs = self.session.run(batch)
+        return [
+            self._to_image(outputs, index, each, max(score, self.thresholds.score))
+            for index, (each, score) in enumerate(zip(prepared, scores, strict=True))
+        ]
+
+    def _detect(self, prepared: Sequence[Prepared], score: float) -> list[Detections]:
         # Several images a run do not make a CPU faster, but a file's batch may be fixed.
         step = self.session.batch or 1
-        for start in range(0, len(images), step):
+        found: list[Detections] = []
+        for start in range(0, len(prepared), step):
             part = prepared[start : start + step]
-            batch = stack_inputs([pixels for pixels, _ in part], step)
-            outputs = self.session.run(batch)
-            for index, (_, matrix) in enumerate(part):
-                image = images[start + index]
-                found.append(self._to_image(outputs, index, matrix, image, thresholds))
+            found += self.run(part, scores=[score] * len(part))
         return found
 
     def _to_image(
         self,
         outputs: tuple[npt.NDArray[np.float32], ...],
         index: int,
-        matrix: Matrix,
-        image: Image,
-        thresholds: Thresholds,
+        prepared: Prepared,
+        score: float,
     ) -> Detections:
-        """Detections of image `index` of a run, boxes in the pixels of `image`."""
+        """Detections of image `index` of a run, boxes in the pixels of its picture."""
         if self.session.outputs == DENSE_OUTPUTS:
-            boxes, scores = outputs
+            boxes, confidences = outputs
+            thresholds = replace(self.thresholds, score=score)
             selected = select_detections(
                 boxes[index],
-                scores[index],
+                confidences[index],
                 **thresholds.selection(),
             )
         else:
-            boxes, scores, labels, count = outputs
+            boxes, confidences, labels, count = outputs
             kept = slice(int(count[index]))
-            selected = Detections(boxes[index][kept], scores[index][kept], labels[index][kept])
+            selected = Detections(boxes[index][kept], confidences[index][kept], labels[index][kept])
             # In the graph the threshold is the manifest's; a higher one only shortens the list.
-            selected = selected.above(np.nextafter(thresholds.score, 2.0))
+            selected = selected.above(np.nextafter(score, 2.0))
         in_image = self.preprocessing.invert_boxes(
-            selected.boxes_xyxy, matrix, (image.shape[0], image.shape[1])
+            selected.boxes_xyxy, prepared.matrix, prepared.decoded_hw
         )
+        if prepared.scale_xy != (1.0, 1.0):
+            in_image = in_image * (1 / np.array(prepared.scale_xy * 2)).astype(np.float32)
         return replace(selected, boxes_xyxy=in_image)
 
 
-def stack_inputs(inputs: Sequence[Image], batch: int) -> Image:
-    """Inputs `[h, w, 3]` as `[batch, h, w, 3]`; the last ones black where there are fewer."""
-    if len(inputs) == batch == 1:
+def stack_inputs(inputs: Sequence[Image], batch: int | None) -> Image:
+    """Inputs `[h, w, 3]` as `[batch, h, w, 3]`; the last ones black where there are fewer.
+
+    A `batch` of None takes as many as there are.
+    """
+    if len(inputs) == 1 and batch in (1, None):
         return inputs[0][None]
-    missing = batch - len(inputs)
+    missing = 0 if batch is None else batch - len(inputs)
     return np.stack([*inputs, *[np.zeros_like(inputs[0])] * missing])

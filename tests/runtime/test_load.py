@@ -127,5 +127,5 @@ def test_what_cannot_be_opened_at_all(save_model: Save, tmp_path: Path) -> None:
         load_predictor(tmp_path / "model.pt")
     with pytest.raises(InputError, match="unknown runtime 'tensorrt'"):
         load_predictor(save_model(), runtime="tensorrt")
-    with pytest.raises(InputError, match="cannot open OpenVINO's"):
+    with pytest.raises(InputError, match=r"does not open \.xml files"):
         load_predictor(save_model(".xml"), runtime="onnxruntime")

@@ -18,6 +18,7 @@ FLOORS = {
     "evaluation": 1,
     "reports": 1,
     "runtime": 1,
+    "web_page": 1,
     "models/ops": 2,
     "models/layers": 2,
     "models/backbones": 3,
@@ -41,10 +42,21 @@ FLOORS = {
 NEIGHBOURS = {
     ("data", "transforms"),
     ("evaluation", "data"),
+    ("web_page", "runtime"),
     ("models/pretrained", "models/conversion"),
     ("models/pretrained", "models/backbones"),
+    ("cli", "server"),
 }
-TORCH_FREE = {"core", "transforms", "data", "evaluation", "reports", "runtime", "server"}
+TORCH_FREE = {
+    "core",
+    "transforms",
+    "data",
+    "evaluation",
+    "reports",
+    "runtime",
+    "server",
+    "web_page",
+}
 TORCH = {"torch", "torchvision", "lightning"}
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)

@@ -129,7 +129,7 @@ VARIANTS: dict[str, Variant] = {
     "logits": student("distilled by logits", distill=("logits",), distill_weights=(1.0,)),
     "boxes": student("distilled by boxes", distill=("boxes",), distill_weights=(1.0,)),
     "features": student("distilled by features", distill=("features",), distill_weights=(4.0,)),
-    "sparse": student("norms pulled to zero (`norm_sparsity` 3)", norm_sparsity=3.0),
+    "sparse": student("norms pulled to zero (`norm_sparsity` 0.3)", norm_sparsity=0.3),
 }
 # Trained alike but for their norms, and pruned.
 PRUNED = ("student", "sparse")

@@ -12,6 +12,7 @@ scores pass the threshold. All take turns in one process.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import tempfile
@@ -69,8 +70,9 @@ def measure(folder: Path, *, size: int, rounds: int) -> dict[str, Any]:
     ours = export(detector, ["onnx", "openvino"], folder)
     sides: dict[str, Callable[[], Any]] = {}
     for name, peer in peers.items():
-        file = peer.export(format="openvino", imgsz=size)
-        runner = ultralytics.YOLO(file, task="detect")
+        with contextlib.chdir(folder):  # where it leaves its files
+            file = folder / peer.export(format="openvino", imgsz=size)
+        runner = ultralytics.YOLO(str(file), task="detect")
         sides[f"Ultralytics {name}, OpenVINO"] = lambda runner=runner: runner.predict(
             str(picture), imgsz=size, conf=SCORE, verbose=False
         )

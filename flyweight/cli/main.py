@@ -29,10 +29,12 @@ from flyweight.cli import (
     predict,
     pretrain,
     profile,
+    serve,
     train,
 )
 from flyweight.cli.huge_pages import restart_with_huge_pages
 from flyweight.core.errors import FlyweightError, InputError
+from flyweight.core.printable import printable
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -79,6 +81,19 @@ VERBS: dict[str, Callable[..., None]] = {
     "compress": compress.compress,
     "export": export.export,
     "bench": bench.bench,
+    "serve": serve.serve,
+}
+# Which extra brings a package that a verb misses; `train` brings all others.
+EXTRAS = {
+    "openvino": "compress",
+    "nncf": "compress",
+    "torch_pruning": "compress",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "starlette": "serve",
+    "pydantic": "serve",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
 }
 TRAINING_VERBS = ("demo", "pretrain", "train")
 DATA_VERBS: dict[str, Callable[..., None]] = {
@@ -157,7 +172,7 @@ def _explain(error: Exception) -> int:
         _say(f"error: {(error.strerror or str(error)).lower()} ({error.filename})")
         return EXIT_BAD_INPUT
     if isinstance(error, ModuleNotFoundError):
-        extra = "train" if error.name not in ("openvino", "nncf", "torch_pruning") else "compress"
+        extra = EXTRAS.get(error.name or "", "train")
         _say(
             f"error: this needs the package '{error.name}', which is not installed; "
             f"run: pip install 'flyweight[{extra}]'"
@@ -180,7 +195,7 @@ def _say(line: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 if __name__ == "__main__":

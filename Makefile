@@ -5,7 +5,7 @@ DEMO ?= runs/demo
 # A labelled data set for `make bench`.
 DATA ?= ../shared/data/bccd
 
-.PHONY: help setup litert demo test check docs format bench clean
+.PHONY: help setup litert demo test check docs examples format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -47,7 +47,13 @@ check: setup  ## style, types and the floors of the house
 	$(BIN)/python -m pytest -q tests/test_floors.py
 
 docs: setup  ## build the documentation site into site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# What a part needs and cannot be fetched is said, and its tests are skipped.
+examples: setup  ## build the C++ and JavaScript examples and run them on the golden pictures
+	-examples/build.sh cpp
+	-examples/build.sh javascript
+	$(BIN)/python -m pytest -q tests/examples
 
 format: setup  ## put the code into its style
 	$(BIN)/ruff check --fix .
@@ -62,4 +68,4 @@ bench: setup  ## measure beside peers again and write the README's figures (a qu
 	$(BIN)/python benchmarks/figures.py
 
 clean:  ## remove .venv, caches and runs
-	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis runs build *.egg-info
+	rm -rf .venv site examples/javascript/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis runs build *.egg-info

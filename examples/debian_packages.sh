@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Unpack Debian 13's packages into a folder, without root and without installing anything:
+#
+#   debian_packages.sh FOLDER ARCHITECTURE [--with-dependencies] PACKAGE...
+#
+# apt gets lists and a state of its own in FOLDER, so it works on every Debian and Ubuntu.
+set -euo pipefail
+folder=$(mkdir -p "$1" && cd "$1" && pwd)
+architecture=$2
+shift 2
+
+apt=$folder/.apt
+mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/downloads"
+touch "$apt/status"
+echo "deb http://deb.debian.org/debian trixie main" > "$apt/sources.list"
+cat > "$apt/apt.conf" <<END
+APT::Architecture "$architecture";
+APT::Architectures { "$architecture"; };
+APT::Sandbox::User "";
+Acquire::Languages "none";
+Dir::Etc::SourceList "$apt/sources.list";
+Dir::Etc::SourceParts "-";
+Dir::State::Lists "$apt/lists";
+Dir::State::Status "$apt/status";
+Dir::Cache "$apt/cache";
+Debug::NoLocking "1";
+END
+export APT_CONFIG=$apt/apt.conf
+apt-get -qq update
+if [ "$1" = --with-dependencies ]; then
+    shift
+    apt-get -qq install --yes --download-only --no-install-recommends "$@"
+    mv "$apt"/cache/archives/*.deb "$apt/downloads"
+else
+    (cd "$apt/downloads" && apt-get -qq download "$@")
+fi
+for package in "$apt"/downloads/*.deb; do
+    dpkg -x "$package" "$folder"
+done
+rm -rf "$apt"
+# Where Debian has had its libraries since /usr was merged; a package of its own makes this link.
+[ -e "$folder/lib" ] || ln -s usr/lib "$folder/lib"

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "FLYWEIGHT_API_KEY"
 IDLE_S = 30.0
 
-Model = Annotated[Path, typer.Argument(help="An .onnx or .xml file.", metavar="FILE")]
+Model = Annotated[
+    Path, typer.Argument(help="An exported file: .onnx, .xml, .tflite, .param.", metavar="FILE")
+]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of one run of the network.")]

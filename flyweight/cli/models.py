@@ -69,8 +69,8 @@ def _render_backbones(console: Console, rows: list[dict[str, Any]]) -> None:
 
 
 def _render(console: Console, entries: list[dict[str, Any]]) -> None:
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(caption="parameters for the 90 category ids of COCO; any input size works")
     # What a model is stands under its name: beside it, 80 columns would leave it a word a line.
@@ -80,7 +80,7 @@ def _render(console: Console, entries: list[dict[str, Any]]) -> None:
     for entry in entries:
         height, width = entry["input_size"]
         table.add_row(
-            f"[bold]{entry['name']}[/bold]\n[dim]{escape(entry['description'])}[/dim]",
+            Text.assemble((entry["name"], "bold"), "\n", (entry["description"], "dim")),
             f"{entry['parameters'] / 1e6:.2f} M",
             f"{height}×{width}",
         )

@@ -14,7 +14,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from flyweight.core.printable import printable_json, printable_output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +26,7 @@ Render = Callable[["Console"], None]
 
 def note(text: str) -> None:
     """A line for the person at the terminal, on stderr: never part of the result."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable_output(text), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -39,12 +41,34 @@ def result(*, as_json: bool) -> Iterator[Callable[[Mapping[str, Any], Render], N
         yield lambda content, render: shown.append((content, render))
     for content, render in shown:
         if as_json:
-            sys.stdout.write(json.dumps(plain(content), ensure_ascii=False, allow_nan=False) + "\n")
+            text = json.dumps(plain(content), ensure_ascii=False, allow_nan=False)
+            sys.stdout.write(printable_json(text) + "\n")
         else:
             from rich.console import Console
 
-            render(Console(highlight=False, soft_wrap=not sys.stdout.isatty()))
+            # Names are nobody's markup.
+            render(
+                Console(
+                    file=cast(TextIO, Printable(sys.stdout)),
+                    highlight=False,
+                    markup=False,
+                    soft_wrap=not sys.stdout.isatty(),
+                )
+            )
         sys.stdout.flush()
+
+
+class Printable:
+    """A stream to a terminal that lets colours through, and no other sequence."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(printable_output(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json as json_module
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +207,7 @@ def _output_folder(out: Path, source: str) -> Iterator[Path]:
         InputError: `out` is where the pictures themselves are, or cannot be written to.
     """
     from flyweight.core.errors import InputError
-    from flyweight.core.files import writing_error
+    from flyweight.core.files import scratch_folder, writing_error
 
     original = Path(source)
     pictures = original if original.is_dir() else original.parent
@@ -220,8 +219,7 @@ def _output_folder(out: Path, source: str) -> Iterator[Path]:
         raise InputError("this is not a folder", where=out, fix="give another --out")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
-            staged = Path(name)
+        with scratch_folder(out.parent) as staged:
             yield staged
             for path in sorted(staged.rglob("*")):
                 target = out / path.relative_to(staged)

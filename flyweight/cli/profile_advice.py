@@ -99,7 +99,7 @@ def _saving(row: dict[str, Any]) -> str:
 def render_advice(console: Console, rows: list[dict[str, Any]]) -> None:
     """A paragraph a finding."""
     for row in rows:
-        console.print(f"[bold]{row['rule'].replace('_', ' ')}[/bold]")
+        console.print(row["rule"].replace("_", " "), style="bold")
         for line in (row["finding"], f"→ {row['change']}", f"saves {_saving(row)}"):
             console.print(f"  {line}", markup=False)
     if not rows:

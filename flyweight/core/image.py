@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from flyweight.core.errors import InputError
 from flyweight.core.files import write_atomically
-from flyweight.core.image_header import ImageHeader, is_complete, read_header
+from flyweight.core.given_file import check_regular, read_given
+from flyweight.core.image_header import ImageHeader, count_scans, is_complete, read_header
 
 try:
     import simplejpeg
@@ -28,6 +29,10 @@ Source = str | os.PathLike[str] | bytes
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jfif")
 # The limit at which Pillow, too, suspects a decompression bomb.
 MAX_PIXELS = int(os.environ.get("FLYWEIGHT_MAX_PIXELS", 1024 * 1024 * 1024 // 4 // 3))
+# Of a file; a picture of that many pixels, four 16-bit channels uncompressed.
+MAX_FILE_BYTES = 8 * MAX_PIXELS + (1 << 20)
+# A JPEG is decoded once for each of its scans; encoders write about ten.
+MAX_SCANS = 100
 HEADER_BYTES = 256 * 1024
 # RGB straight from the decoder where OpenCV has it (4.10 and later), else one more pass.
 READS_RGB = hasattr(cv2, "IMREAD_COLOR_RGB")
@@ -71,7 +76,7 @@ def read_image_scaled(
     """As `read_image`; also the factors of x and of y from the file's pixels to those returned."""
     data, where = (source, None) if isinstance(source, bytes) else (_read_bytes(source), source)
     header = _checked_header(data, where)
-    if header is None or header.kind != "jpeg":
+    if header.kind != "jpeg":
         return _decode(data, 1, where), 1.0, 1.0
     reduction = 1 if min_size_hw is None else jpeg_reduction(header.size_hw, min_size_hw)
     decoded = _decode_plain_jpeg(data, header, reduction)
@@ -100,19 +105,39 @@ def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
     """
     file = Path(path)
     try:
-        with file.open("rb") as stream:
-            data = stream.read(HEADER_BYTES)
+        header = read_header(read_first_bytes(file))
     except OSError as error:
         raise _reading_error(file, error) from error
-    try:
-        header = read_header(data)
     except ValueError:
         # A header longer than what was read (large embedded profiles or previews).
         header = _checked_header(_read_bytes(file), file)
-    if header is not None:
+    if header is not None and header.kind != "tiff":
         return header.size_hw
-    image = read_image(file)
+    image = read_image(file)  # a TIFF's rotation is known to its decoder alone
     return image.shape[0], image.shape[1]
+
+
+def is_image_file(path: str | os.PathLike[str]) -> bool:
+    """Whether the file begins like a picture of a kind that is read here, or is empty."""
+    try:
+        data = read_first_bytes(path)
+        return not data or read_header(data) is not None
+    except ValueError:
+        return True  # of that kind, but damaged
+    except (OSError, InputError):
+        return False
+
+
+def read_first_bytes(path: str | os.PathLike[str]) -> bytes:
+    """What most headers fit into.
+
+    Raises:
+        OSError: the file cannot be read.
+        InputError: it is a pipe or a device.
+    """
+    check_regular(path)
+    with open(path, "rb", buffering=0) as stream:
+        return stream.read(HEADER_BYTES)
 
 
 def write_image(path: str | os.PathLike[str], image: Image) -> None:
@@ -169,8 +194,7 @@ def _decode_plain_jpeg(data: bytes, header: ImageHeader, reduction: int) -> Imag
 
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as stream:
-            return stream.read()
+        return read_given(path, most_bytes=MAX_FILE_BYTES)
     except OSError as error:
         raise _reading_error(path, error) from error
 
@@ -182,7 +206,7 @@ def _reading_error(path: str | os.PathLike[str], error: OSError) -> InputError:
     return InputError(f"the picture cannot be read: {reason}", where=path)
 
 
-def _checked_header(data: bytes, where: str | os.PathLike[str] | None) -> ImageHeader | None:
+def _checked_header(data: bytes, where: str | os.PathLike[str] | None) -> ImageHeader:
     if not data:
         raise InputError("the picture is empty (0 bytes)", where=where, fix="copy it again")
     try:
@@ -192,7 +216,11 @@ def _checked_header(data: bytes, where: str | os.PathLike[str] | None) -> ImageH
             f"the picture is corrupt: {error}", where=where, fix="copy it again or remove it"
         ) from error
     if header is None:
-        return None
+        # OpenCV knows twenty kinds more, whose size nobody would have checked before it is
+        # allocated.
+        raise InputError(
+            "the picture cannot be decoded", where=where, fix="replace it or remove it"
+        )
     height, width = header.size_hw
     if height * width > MAX_PIXELS:
         raise InputError(
@@ -203,4 +231,8 @@ def _checked_header(data: bytes, where: str | os.PathLike[str] | None) -> ImageH
         )
     if not is_complete(data, header):
         raise InputError("the picture is truncated", where=where, fix="copy it again or remove it")
+    if header.kind == "jpeg" and count_scans(data, header, most=MAX_SCANS) > MAX_SCANS:
+        raise InputError(
+            f"the picture has more than {MAX_SCANS} scans", where=where, fix="save it again"
+        )
     return header

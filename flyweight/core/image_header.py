@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 ORIENTATION_TAG = 0x0112
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+START_OF_SCAN = b"\xff\xda"
 END_OF_IMAGE = b"\xff\xd9"
+# After 0xFF within the pixels: a stuffed zero, restarts, more of the same.
+NO_MARKER = frozenset({0x00, 0x01, 0xFF, *range(0xD0, 0xD9)})
+# Tags of a TIFF (6.0, section 8) and the types of their values.
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+TIFF_TYPES = {3: "H", 4: "I"}
+# A BMP of OS/2 1.x has sides of 16 bits; all later ones have 32.
+OS2_HEADER_BYTES = 12
 STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
@@ -20,8 +28,8 @@ class ImageHeader:
     """Facts of a picture file.
 
     Attributes:
-        kind: `jpeg`, `png`, `bmp`, `gif` or `webp`.
-        size_hw: as a viewer shows it, after the EXIF rotation.
+        kind: `jpeg`, `png`, `bmp`, `gif`, `webp` or `tiff`.
+        size_hw: as a viewer shows it, after the EXIF rotation; of a TIFF as it is stored.
         orientation: JPEG only: EXIF's, 1 (upright) to 8.
         scan_start: JPEG only: where the compressed pixels start, else 0.
     """
@@ -45,13 +53,14 @@ def read_header(data: bytes) -> ImageHeader | None:
             width, height = struct.unpack(">II", data[16:24])
             return ImageHeader("png", (height, width))
         if data[:2] == b"BM":
-            width, height = struct.unpack("<ii", data[18:26])
-            return ImageHeader("bmp", (abs(height), width))
+            return _bmp(data)
         if data[:4] == b"GIF8":
             width, height = struct.unpack("<HH", data[6:10])
             return ImageHeader("gif", (height, width))
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             return _webp(data)
+        if data[:4] in (b"II*\0", b"MM\0*"):
+            return _tiff(data)
     except (struct.error, IndexError) as error:
         raise ValueError("the header is cut off") from error
     return None
@@ -67,6 +76,28 @@ def is_complete(data: bytes, header: ImageHeader) -> bool:
     if header.kind == "webp":
         return len(data) >= int(struct.unpack("<I", data[4:8])[0]) + 8
     return True
+
+
+def count_scans(data: bytes, header: ImageHeader, *, most: int) -> int:
+    """How often the pixels of a whole JPEG are gone through; exact where that is above `most`.
+
+    A scan of a progressive JPEG may have ten bytes, and takes as long as any other.
+    """
+    scans = data.count(START_OF_SCAN, header.scan_start)
+    if scans <= most:
+        return scans
+    # Not all of these are scans: what follows the end may be a film.
+    scans, position = 0, header.scan_start
+    while 0 <= position < len(data) - 3:
+        marker = data[position + 1]
+        if data[position] != 0xFF or marker in NO_MARKER:
+            position = data.find(b"\xff", position + 1)
+        elif marker == END_OF_IMAGE[1]:
+            break
+        else:
+            scans += marker == START_OF_SCAN[1]
+            position += 2 + max(2, int.from_bytes(data[position + 2 : position + 4], "big"))
+    return scans
 
 
 def _jpeg(data: bytes) -> ImageHeader:
@@ -110,6 +141,34 @@ def _exif_orientation(tiff: bytes) -> int:
     except (KeyError, struct.error):
         pass
     return 1
+
+
+def _tiff(data: bytes) -> ImageHeader:
+    order = "<" if data[:2] == b"II" else ">"
+    (directory,) = struct.unpack(order + "I", data[4:8])
+    (entries,) = struct.unpack(order + "H", data[directory : directory + 2])
+    sides: dict[int, int] = {}
+    for start in range(directory + 2, directory + 2 + 12 * entries, 12):
+        tag, kind = struct.unpack(order + "HH", data[start : start + 4])
+        if tag in (TIFF_WIDTH, TIFF_HEIGHT) and kind in TIFF_TYPES:
+            form = order + TIFF_TYPES[kind]
+            (side,) = struct.unpack_from(form, data[start + 8 : start + 12])
+            # Which of two the decoder believes is its own affair.
+            sides[tag] = max(side, sides.get(tag, 0))
+    if len(sides) < 2:
+        raise ValueError("the TIFF has no size")
+    return ImageHeader("tiff", (sides[TIFF_HEIGHT], sides[TIFF_WIDTH]))
+
+
+def _bmp(data: bytes) -> ImageHeader:
+    (header_bytes,) = struct.unpack("<I", data[14:18])
+    if header_bytes == OS2_HEADER_BYTES:
+        width, height = struct.unpack("<HH", data[18:22])
+    else:
+        width, height = struct.unpack("<ii", data[18:26])
+    if width < 0:
+        raise ValueError(f"the BMP is {width} pixels wide")
+    return ImageHeader("bmp", (abs(height), width))
 
 
 def _webp(data: bytes) -> ImageHeader:

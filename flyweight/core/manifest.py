@@ -9,9 +9,14 @@ from typing import Any
 from flyweight.core.errors import InputError
 from flyweight.core.nms import NmsKind
 from flyweight.core.preprocessing import Preprocessing
+from flyweight.core.printable import check_class_names
 
 METADATA_KEY = "flyweight"
 FORMAT_VERSION = 1
+
+MAX_CHARACTERS = 64 << 20
+# Of a network's input: beyond it, one picture would take gigabytes.
+MAX_SIDE = 8192
 
 # Of a file with weights; its header carries the manifest.
 CHECKPOINT_SUFFIX = ".safetensors"
@@ -82,6 +87,8 @@ class Manifest:
             InputError: it is not one, or it was written by a newer Flyweight.
         """
         try:
+            if len(text) > MAX_CHARACTERS:
+                raise ValueError(f"{len(text)} characters")
             content = json.loads(text)
             version = int(content["format_version"])
             if version > FORMAT_VERSION:
@@ -90,7 +97,7 @@ class Manifest:
                     where=where,
                     fix="install a newer Flyweight",
                 )
-            return Manifest(
+            manifest = Manifest(
                 model=dict(content["model"]),
                 class_names=tuple(str(name) for name in content["class_names"]),
                 preprocessing=Preprocessing.from_dict(content["preprocessing"]),
@@ -98,9 +105,32 @@ class Manifest:
                 thresholds=Thresholds(**content["thresholds"]),
                 format_version=version,
             )
-        except (ValueError, KeyError, TypeError) as error:
+            check_class_names(manifest.class_names, where)
+            _check_values(manifest)
+            return manifest
+        except (
+            ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError,
+        ) as error:  # fmt: skip
             raise InputError(
                 "the file's Flyweight manifest cannot be read",
                 where=where,
                 fix="export or save it again",
             ) from error
+
+
+def _check_values(manifest: Manifest) -> None:
+    """Raise ValueError where something would fail, or take all memory, only when it is used."""
+    given, thresholds = manifest.preprocessing, manifest.thresholds
+    sides = (*given.size_hw, given.short_side or 1, given.long_side or 1)
+    if not all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in sides):
+        raise ValueError(f"an input of {sides}")
+    if not 0 <= given.pad_value <= 255 or len(given.mean) != 3 or len(given.std) != 3:
+        raise ValueError("a padding or a mean that is none")
+    counts = (thresholds.candidates_per_class, thresholds.max_detections)
+    shares = (thresholds.score, thresholds.iou, thresholds.sigma)
+    if not all(type(count) is int and count > 0 for count in counts):
+        raise ValueError(f"counts of {counts}")
+    if not all(isinstance(share, int | float) and 0 <= share <= 1e6 for share in shares):
+        raise ValueError(f"thresholds of {shares}")
+    if not isinstance(manifest.lineage.get("export", {}), dict):
+        raise ValueError("a lineage that is none")

@@ -52,6 +52,9 @@ __all__ = ["coco_splits", "load_coco", "save_coco"]
 
 # N annotations of a file, G of them on one image
 
+# Of an image, pixels: ten times what any camera or scanner gives.
+MAX_SIDE = 1_000_000
+
 
 def load_coco(
     root: str | Path, split: str | None = None, *, on_problem: ProblemHandler | None = None
@@ -172,10 +175,13 @@ class _Images:
                 size_hw = (int(entry["height"]), int(entry["width"]))
                 if not isinstance(image_id, int | str) or not isinstance(name, str):
                     raise TypeError
-                if min(size_hw) <= 0:
+                if not 0 < min(size_hw) <= max(size_hw) <= MAX_SIDE:
                     raise ValueError
             except (TypeError, KeyError, ValueError, OverflowError):
-                fix = "an image needs 'id', 'file_name', and 'width' and 'height' above 0"
+                fix = (
+                    "an image needs 'id', 'file_name', and 'width' and 'height' above 0 "
+                    f"and up to {MAX_SIDE}"
+                )
                 self._report(Problem("bad_annotation", "image entry", where, fix))
                 continue
             if image_id in self.row_of:

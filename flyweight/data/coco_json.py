@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flyweight.core.errors import InputError
+from flyweight.core.given_file import check_regular
 from flyweight.data.json_stream import FileBytes, read_value, split_json, without_collector
 
 _SECTIONS = ("images", "annotations", "categories")
@@ -44,6 +45,7 @@ def stream_coco_json(path: Path) -> Iterator[Part]:
     """
     seen: dict[str, int] = {}
     try:
+        check_regular(path)
         with path.open("rb", buffering=0) as file, without_collector():
             for section, entries in split_json(FileBytes(file), _SECTIONS):
                 first = seen.setdefault(section, 0)
@@ -72,7 +74,7 @@ def _check_coco_json(path: Path) -> None:
             where=f"{path}, line {error.lineno}, column {error.colno}",
             fix="export or copy the file again",
         ) from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no text, too deep, a number of many digits
         raise InputError(
             "broken JSON (not text)", where=path, fix="export or copy the file again"
         ) from error
@@ -130,6 +132,7 @@ def read_categories(path: Path) -> dict[int, str]:
 def _scan_categories(path: Path) -> list[Any] | None:
     """The list after the only ``"categories":`` of the file; None when that is not certain."""
     try:
+        check_regular(path)
         with path.open("rb", buffering=0) as file:
             data = FileBytes(file)
             found = [

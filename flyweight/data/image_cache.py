@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from flyweight.core.errors import InputError
 from flyweight.core.files import writing_error
-from flyweight.core.image import DECODERS, HEADER_BYTES, jpeg_reduction, read_image
+from flyweight.core.image import DECODERS, jpeg_reduction, read_first_bytes, read_image
 from flyweight.core.image_header import read_header
 
 Image = npt.NDArray[np.uint8]
@@ -95,9 +95,8 @@ class CachedReader:
         known, size_hw = self._sizes.get(path, (None, None))
         if known != version:
             try:
-                with open(path, "rb") as stream:
-                    header = read_header(stream.read(HEADER_BYTES))
-            except (OSError, ValueError):
+                header = read_header(read_first_bytes(path))
+            except (OSError, ValueError, InputError):
                 return None
             # Only JPEGs are decoded at a reduced scale.
             size_hw = header.size_hw if header and header.kind == "jpeg" else None

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from flyweight.core.errors import InputError
-from flyweight.core.files import writing_error
-from flyweight.core.image import IMAGE_SUFFIXES
+from flyweight.core.files import scratch_folder, writing_error
+from flyweight.core.image import IMAGE_SUFFIXES, is_image_file
 
 _SUFFIXES = frozenset(suffix.lower() for suffix in IMAGE_SUFFIXES)
 
@@ -37,7 +37,7 @@ class ImageListing:
         if known is None:
             try:
                 known = frozenset(os.listdir(folder))
-            except OSError:
+            except (OSError, ValueError):  # a name with a zero byte is no folder's either
                 known = frozenset()
             self._names[folder] = known
         return known
@@ -77,8 +77,11 @@ def existing_folder(root: str | Path) -> Path:
 
 def is_inside(path: str | Path, root: str | Path) -> bool:
     """Whether ``path`` lies in the folder ``root``, as written or with links followed."""
-    written = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root))
-    return written or Path(path).resolve().is_relative_to(Path(root).resolve())
+    try:
+        written = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root))
+        return written or Path(path).resolve().is_relative_to(Path(root).resolve())
+    except ValueError:  # no path at all: a zero byte, half a character
+        return False
 
 
 class UniqueNames:
@@ -107,6 +110,9 @@ def place_image(source: Path, target: Path, *, link: bool) -> None:
     """Copy the image file unchanged, or hard-link it where the disk can (``link``)."""
     if not source.is_file():
         raise InputError("the image is missing", where=str(source), fix="run data check")
+    # A data set from elsewhere may call a link to somebody's keys a picture.
+    if os.path.realpath(source) != os.path.abspath(source) and not is_image_file(source):
+        raise InputError("this is no image", where=str(source), fix="run data check")
     if link:
         try:
             os.link(source, target)
@@ -124,17 +130,15 @@ def new_folder(out_dir: Path) -> Iterator[Path]:
         raise InputError(
             "the output folder is not empty", where=str(out_dir), fix="name a new folder"
         )
-    partial = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        if out_dir.exists():
-            out_dir.rmdir()
-        os.replace(partial, out_dir)
+        out_dir.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(out_dir.parent) as partial:
+            yield partial
+            if out_dir.exists():
+                out_dir.rmdir()
+            os.replace(partial, out_dir)
     except OSError as error:
         raise writing_error(error.filename2 or error.filename or out_dir, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def posix_name(name: str) -> str:

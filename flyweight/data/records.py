@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from flyweight.core.errors import InputError
+from flyweight.core.printable import check_class_names
 
 if TYPE_CHECKING:
     from flyweight.data.record_table import RecordTable
@@ -132,6 +133,9 @@ class DetectionDataset:
     root: Path
     split: str
     format: str
+
+    def __post_init__(self) -> None:
+        check_class_names(self.class_names, self.root)
 
     def __len__(self) -> int:
         return len(self.records)

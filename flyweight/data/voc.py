@@ -21,11 +21,13 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 
 from flyweight.core.errors import InputError
+from flyweight.core.given_file import read_given, read_given_text
 from flyweight.core.image import image_size_hw
 from flyweight.data.image_files import (
     ImageListing,
     UniqueNames,
     existing_folder,
+    is_inside,
     new_folder,
     place_image,
 )
@@ -47,6 +49,7 @@ from flyweight.data.records import (
 
 # G objects of one annotation file
 
+MAX_XML_BYTES = 64 << 20
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "")
 
@@ -142,15 +145,27 @@ def _read_image_sets(root: Path, folder: Path) -> dict[str, list[Path]]:
 def _read_list(path: Path, folder: Path) -> list[Path]:
     """XML paths of the names in a list; a second column (VOC's class lists) is left out."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_given_text(path).splitlines()
     except UnicodeDecodeError as error:
         raise InputError("the list is not text", where=str(path), fix="save it as UTF-8") from error
     files = []
     for line in filter(None, (line.strip() for line in lines)):
         whole = folder / f"{line}.xml"
         has_flag = " " in line and not whole.is_file()
-        files.append(folder / f"{line.split()[0]}.xml" if has_flag else whole)
+        file = folder / f"{line.split()[0]}.xml" if has_flag else whole
+        if ".." in line or line.startswith("/"):
+            _check_inside(file, folder, path)
+        files.append(file)
     return files
+
+
+def _check_inside(file: Path, folder: Path, list_path: Path) -> None:
+    if not is_inside(file, folder):
+        raise InputError(
+            f"the list names a file outside the data set ('{file.stem}')",
+            where=str(list_path),
+            fix="put the annotations into Annotations/ and write their names alone",
+        )
 
 
 def _class_names(
@@ -182,7 +197,7 @@ def _read_annotation(path: Path) -> _Annotation:
     try:
         state = path.stat()
         return _parse_annotation(str(path), state.st_mtime_ns, state.st_size)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # or no path at all
         raise InputError(
             "the annotation file is missing",
             where=str(path),
@@ -199,7 +214,10 @@ def _read_annotation(path: Path) -> _Annotation:
 @lru_cache(maxsize=65536)
 def _parse_annotation(path: str, mtime_ns: int, size: int) -> _Annotation:
     try:
-        tree = ElementTree.fromstring(Path(path).read_bytes())
+        # The parser follows no external entity, and expat (2.4 and later) stops those that swell.
+        tree = ElementTree.fromstring(read_given(path, most_bytes=MAX_XML_BYTES))
+    except (LookupError, ValueError) as error:
+        raise InputError("broken XML (its encoding is not known)", where=path) from error
     except ElementTree.ParseError as error:
         line, column = error.position
         raise InputError(

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from flyweight.core.errors import InputError
+from flyweight.core.given_file import read_given
 from flyweight.core.image import image_size_hw
 from flyweight.data.image_files import (
     ImageListing,
@@ -45,6 +46,7 @@ from flyweight.data.yolo_yaml import DataYaml, find_data_yaml, list_images, read
 # that only rounding pushed over the edge are pulled back to it.
 _ROUNDING_PIXELS = 0.01
 _ABOVE_ONE = 1.01
+MAX_LABEL_BYTES = 16 << 20
 
 
 def load_yolo(
@@ -126,7 +128,7 @@ def _read_labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boxes ``xyxy`` [G, 4] float32 in pixels and labels [G] of one label file."""
     labels, rows, where = [], [], []
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    text = read_given(path, most_bytes=MAX_LABEL_BYTES).decode("utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue

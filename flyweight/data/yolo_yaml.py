@@ -9,11 +9,15 @@ that folder is read.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flyweight.core.errors import InputError
+from flyweight.core.given_file import read_given, read_given_text
+from flyweight.core.printable import MAX_CLASSES, check_class_names
+from flyweight.core.yaml_file import MAX_BYTES, read_yaml
 from flyweight.data.image_files import is_image_name, is_inside
 from flyweight.data.records import SPLITS, split_words
 
@@ -37,7 +41,7 @@ def find_data_yaml(root: Path) -> Path | None:
     files = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
     fitting = []
     for path in files:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_given(path, most_bytes=MAX_BYTES).decode(errors="replace")
         keys = {line.split(":")[0].strip() for line in text.splitlines() if line[:1].isalpha()}
         if "train" in keys and keys & {"names", "nc"}:
             fitting.append(path)
@@ -78,18 +82,11 @@ def read_data_yaml(path: Path) -> DataYaml:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        import yaml
+        content = read_yaml(path)
     except ImportError as error:
         raise InputError(
             "reading data.yaml needs PyYAML", where=path, fix="pip install pyyaml"
         ) from error
-    try:
-        content = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        what = f"broken YAML ({getattr(error, 'problem', None) or 'not text'})"
-        raise InputError(what, where=where, fix="repair that line") from error
     if not isinstance(content, dict):
         raise InputError(
             "data.yaml holds no fields", where=path, fix="it needs 'names' and 'train'"
@@ -103,7 +100,8 @@ def _class_names(content: dict[str, Any], path: Path) -> tuple[tuple[str, ...], 
     if isinstance(names, list):
         names = dict(enumerate(names))
     elif names is None and isinstance(content.get("nc"), int):
-        names = {number: f"class_{number}" for number in range(content["nc"])}
+        count = min(content["nc"], MAX_CLASSES + 1)
+        names = {number: f"class_{number}" for number in range(count)}
     where = f"{path}, names"
     if not isinstance(names, dict) or not names or not all(type(key) is int for key in names):
         raise InputError(
@@ -112,16 +110,17 @@ def _class_names(content: dict[str, Any], path: Path) -> tuple[tuple[str, ...], 
     for identifier, name in names.items():
         if isinstance(name, bool) or not isinstance(name, str | int | float) or name == "":
             raise InputError(
-                f"class {identifier} is called {name!r}",
+                f"class {identifier} is called {repr(name)[:40]}",
                 where=where,
                 fix="write names that YAML takes for something else (yes, no, on) in quotes",
             )
     identifiers = sorted(names)
     class_names = tuple(str(names[identifier]) for identifier in identifiers)
-    doubles = sorted({name for name in class_names if class_names.count(name) > 1})
+    check_class_names(class_names, where)
+    doubles = [name for name, count in Counter(class_names).items() if count > 1]
     if doubles:
         raise InputError(
-            f"two classes are called '{doubles[0]}'", where=where, fix="give each its own name"
+            f"two classes are called '{min(doubles)}'", where=where, fix="give each its own name"
         )
     return class_names, {identifier: label for label, identifier in enumerate(identifiers)}
 
@@ -190,7 +189,7 @@ def list_images(data: DataYaml, split: str) -> list[Path]:
 def _read_list(source: Path, data_yaml: Path, split: str) -> list[Path]:
     """``./a.jpg`` is relative to the list's folder, ``a/b.jpg`` to that or to data.yaml's."""
     try:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_given_text(source).splitlines()
     except UnicodeDecodeError as error:
         raise InputError("the list is not text", where=source, fix="save it as UTF-8") from error
     images = []

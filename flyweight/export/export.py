@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,7 +17,7 @@ from flyweight.compression.mixed_precision import choose_precision
 from flyweight.compression.quantise_onnx import Ranges
 from flyweight.compression.stored_weights import STORED
 from flyweight.core.errors import CheckError, InputError
-from flyweight.core.files import writing_error
+from flyweight.core.files import scratch_folder, writing_error
 from flyweight.data.records import DetectionDataset
 from flyweight.evaluation.evaluate import evaluate
 from flyweight.evaluation.latency import median_milliseconds
@@ -174,8 +173,8 @@ def export(
     stem += "-nms" if nms else ""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as folder:
-            made = [(each, job.make(Path(folder), stem, each, precision)) for each in wanted]
+        with scratch_folder(out) as folder:
+            made = [(each, job.make(folder, stem, each, precision)) for each in wanted]
             return [replace(file, path=format.move(file.path, out)) for format, file in made]
     except OSError as error:
         raise writing_error(out, error) from error

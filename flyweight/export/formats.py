@@ -130,6 +130,9 @@ class Format:
         if self.place is not None:
             return self.place(made, folder)
         target = folder / made.name
+        if self.companions:
+            # Killed in between, there is no file rather than an old one with new weights.
+            target.unlink(missing_ok=True)
         for suffix in self.companions:
             os.replace(made.with_suffix(suffix), target.with_suffix(suffix))
         os.replace(made, target)

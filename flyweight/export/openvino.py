@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from flyweight.core.errors import InputError
-from flyweight.core.files import writing_error
+from flyweight.core.files import scratch_folder, writing_error
 from flyweight.core.manifest import METADATA_KEY, Manifest
 
 try:
@@ -45,8 +45,8 @@ def save_openvino(model: Any, path: str | os.PathLike[str], *, manifest: Manifes
     model.set_rt_info(manifest.to_json(), [METADATA_KEY])
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".openvino-") as folder:
-            temporary = Path(folder) / target.name
+        with scratch_folder(target.parent) as folder:
+            temporary = folder / target.name
             openvino.save_model(model, str(temporary), compress_to_fp16=False)
             os.replace(temporary.with_suffix(".bin"), target.with_suffix(".bin"))
             os.replace(temporary, target)

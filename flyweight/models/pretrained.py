@@ -21,6 +21,7 @@ from flyweight.core.errors import InputError
 from flyweight.models.backbones import BACKBONES, Backbone, build_backbone, build_classifier
 from flyweight.models.backbones.layouts import in_our_layout
 from flyweight.models.conversion import convert_state_dict
+from flyweight.models.conversion.plain_pickle import read_plain_pickle
 
 # Which of torchvision's ImageNet weights each backbone starts from, at each width that has some:
 # the model there, and the entry. MobileNetV2 takes the first version because it is the one that
@@ -379,7 +380,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_plain_pickle(path)
     except Exception as error:  # torch raises half a dozen kinds for a broken or unsafe file
         raise InputError(
             f"not a readable weights file ({_first_line(error)})",
@@ -405,7 +406,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             header = json.loads((file.metadata() or {}).get("flyweight", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"not a readable safetensors file ({_first_line(error)})",
             where=path,

@@ -12,6 +12,7 @@ import onnxruntime
 from flyweight.core.manifest import METADATA_KEY
 from flyweight.runtime.session import (
     cannot_open,
+    cannot_run,
     check_exists,
     checked_manifest,
     checked_outputs,
@@ -48,6 +49,7 @@ class OnnxRuntimeSession:
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         check_exists(path)
+        self._path = path
         options = session_options(checked_threads(threads))
         try:
             self._session = onnxruntime.InferenceSession(
@@ -67,4 +69,7 @@ class OnnxRuntimeSession:
 
     def run(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[Any], ...]:
         """Arrays in the order of `outputs` for `images [N, H, W, 3]`."""
-        return tuple(self._session.run(self.outputs, {self._input: images}))
+        try:
+            return tuple(self._session.run(self.outputs, {self._input: images}))
+        except Exception as error:  # as above
+            raise cannot_run(self._path, error) from error

@@ -12,6 +12,7 @@ from flyweight.core.errors import InputError
 from flyweight.core.manifest import METADATA_KEY
 from flyweight.runtime.session import (
     cannot_open,
+    cannot_run,
     check_exists,
     checked_manifest,
     checked_outputs,
@@ -46,6 +47,7 @@ class OpenVinoSession:
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         check_exists(path)
+        self._path = path
         if path.suffix == ".xml":
             check_exists(path.with_suffix(".bin"))
         core = openvino.Core()
@@ -72,7 +74,10 @@ class OpenVinoSession:
 
         They are views of the request's own memory: the next run overwrites them.
         """
-        results = self._request.infer({0: images}, share_inputs=True, share_outputs=True)
+        try:
+            results = self._request.infer({0: images}, share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise cannot_run(self._path, error) from error
         return tuple(results[index] for index in self._order)
 
 

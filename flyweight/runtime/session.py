@@ -102,6 +102,14 @@ def cannot_open(path: Path, kind: str) -> InputError:
     )
 
 
+def cannot_run(path: Path, error: Exception) -> InputError:
+    """The error of a file that opens, but whose graph fails on a picture."""
+    reason = str(error).strip().split("\n")[0][:200]
+    return InputError(
+        f"the runtime failed on the file: {reason}", where=path, fix="export it again"
+    )
+
+
 def check_exists(path: Path) -> None:
     """Raise where `path` is not a file with something in it."""
     if not path.is_file():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flyweight.core.errors import InputError
-from flyweight.core.files import writing_error
+from flyweight.core.files import scratch_folder, writing_error
 
 Image = npt.NDArray[np.uint8]
 # The codec that OpenCV's own build encodes without anything else installed (MPEG-4 part 2).
@@ -36,8 +35,8 @@ def video_file(
     writers: list[cv2.VideoWriter] = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as folder:
-            temporary = Path(folder) / target.name
+        with scratch_folder(target.parent) as folder:
+            temporary = folder / target.name
 
             def append(image: Image) -> None:
                 if not writers:

@@ -13,6 +13,7 @@ import torch
 
 from flyweight.core.errors import InputError
 from flyweight.core.files import write_atomically, writing_error
+from flyweight.models.conversion.plain_pickle import read_plain_pickle
 from flyweight.training.recipe import FREE_TO_CHANGE, Recipe
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def load_state(path: Path) -> ResumeState:
             "there is no run to resume", where=path, fix="give the folder of a started run"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_plain_pickle(path)
         version = content.pop("format_version")
         if version != FORMAT_VERSION:
             raise ValueError(f"format version {version}")

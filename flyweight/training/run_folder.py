@@ -11,6 +11,7 @@ import yaml
 
 from flyweight.core.errors import InputError
 from flyweight.core.files import write_atomically, writing_error
+from flyweight.core.yaml_file import read_yaml
 
 
 class RunFolder:
@@ -80,9 +81,9 @@ class RunFolder:
                 fix="start it without --resume",
             )
         try:
-            content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            content = read_yaml(self.config)
             return {"recipe": dict(content["recipe"]), "model": dict(content["model"])}
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 "the run's config cannot be read", where=self.config, fix="start the run anew"
             ) from error

@@ -6,6 +6,7 @@ apart as unknown fields.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def _array(blob: Any, name: str, path: str | os.PathLike[str]) -> Array:
         side for side in (blob.num, blob.channels, blob.height, blob.width) if side
     )
     values = np.asarray(blob.data or blob.double_data, dtype=np.float32)
-    if values.size != int(np.prod(shape)):
+    if min(shape, default=1) < 0 or values.size != math.prod(shape):
         raise InputError(
             f"layer {name!r} has {values.size} values for the shape {list(shape)}",
             where=path,

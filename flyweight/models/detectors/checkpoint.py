@@ -20,6 +20,8 @@ from flyweight.models.detectors.families import FAMILIES
 
 # What `flyweight pretrain` writes as the family of its files.
 CLASSIFIER = "classifier"
+# A file may lack some of these, and be told so: 16 MB.
+MANY_WEIGHTS = 4_000_000
 
 
 class Described(Protocol):
@@ -62,6 +64,7 @@ def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
         InputError: the file is missing, truncated, or not a Flyweight checkpoint.
     """
     manifest, tensors = _read(path, tensors=True)
+    _check_size(manifest, tensors, path)
     detector = rebuild(manifest, where=path)
     try:
         detector.load_state_dict(tensors)
@@ -72,6 +75,22 @@ def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
             fix="save it again",
         ) from error
     return detector.to(device).eval()
+
+
+def _check_size(
+    manifest: Manifest, tensors: dict[str, Tensor], where: str | os.PathLike[str]
+) -> None:
+    """Raise where the config asks for a network far larger than the file: it would be allocated."""
+    with torch.device("meta"):
+        described = rebuild(manifest, where=where)
+    asked = sum(tensor.numel() for tensor in described.state_dict().values())
+    given = sum(tensor.numel() for tensor in tensors.values())
+    if asked > 2 * given + MANY_WEIGHTS:
+        raise InputError(
+            f"the file describes a network of {asked} weights and holds {given}",
+            where=where,
+            fix="save it again",
+        )
 
 
 def rebuild(manifest: Manifest, *, where: str | os.PathLike[str] | None = None) -> Detector:

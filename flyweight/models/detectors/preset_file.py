@@ -21,6 +21,7 @@ import yaml
 
 from flyweight.core.errors import InputError
 from flyweight.core.files import write_atomically
+from flyweight.core.yaml_file import read_yaml
 
 SUFFIXES = (".yaml", ".yml")
 # The data's, not the architecture's.
@@ -52,10 +53,10 @@ def read_preset(path: str | os.PathLike[str]) -> Preset:
         InputError: there is no such file, or it names no model.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except FileNotFoundError as error:
         raise InputError("no such preset file", where=path, fix="check the path") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except OSError as error:
         raise InputError("this preset file cannot be read", where=path, fix=_FORM) from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), str):
         raise InputError("a preset file names a model of the zoo", where=path, fix=_FORM)

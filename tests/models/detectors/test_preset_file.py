@@ -59,7 +59,7 @@ def test_what_is_given_beside_the_file_goes_first(tmp_path: Path) -> None:
     [
         ("width: 0.5", "names a model"),
         ("- ssdlite", "names a model"),
-        ("model: [", "cannot be read"),
+        ("model: [", "broken YAML"),
         ("model: ssdlite\nnum_classes: 3", "num_classes"),
         ("model: ssdlight", "did you mean ssdlite"),
         ("model: ssdlite\ncolour: red", "colour"),

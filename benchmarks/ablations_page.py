@@ -24,8 +24,8 @@ Written by hand, of the figures above.
 - **The moving average costs AP in so short a training** (260 steps): it, and BatchNorm's
   statistics of momentum 0.03 under it, lag behind. `--set ema_decay=0` is worth a try where an
   epoch is few steps; over a hundred epochs this has not been measured.
-- **A teacher's logits helped every student** that has only eight epochs, by one to four points; three
-  seeds cannot say how much. A neck's features did not.
+- **A teacher's logits helped every student** that has only eight epochs, by one to four points;
+  three seeds cannot say how much. A neck's features did not.
 - **Soft-NMS with a Gaussian** gives half a point for nothing on crowded cells; DIoU-NMS gives
   nothing.
 """

@@ -150,6 +150,9 @@ def opened(
         page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", said)
+        # Whoever asks only when a chooser is about to open may be too late: Playwright does not
+        # wait until the browser has heard of it.
+        page.on("filechooser", lambda _: None)
         if prepare is not None:
             prepare(page)
         page.goto(address)

@@ -69,31 +69,14 @@ def has_alpha(page: Page) -> int:
     return count
 
 
-def choose_by_key(page: Page, picture: Path) -> None:
-    """Enter on a button that asks for a file.
-
-    Playwright does not wait until the browser hands choosers to it, so that on a busy machine the
-    first may go by unseen.
-    """
-    from playwright.sync_api import TimeoutError as NoChooserError
-
-    for left in reversed(range(3)):
-        try:
-            with page.expect_file_chooser(timeout=15_000) as chooser:
-                page.keyboard.press("Enter")
-            chooser.value.set_files(picture)
-            return
-        except NoChooserError:
-            if not left:
-                raise
-
-
 def test_without_a_mouse(colour_tab: Page, picture: Path) -> None:
     """The first in this file: the page has just been opened."""
     page = colour_tab
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Choose a picture"
-    choose_by_key(page, picture)
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(picture)
     page.wait_for_selector("canvas[aria-label='cells.png']")
     page.wait_for_selector(IDLE)
     reached = set()

@@ -192,10 +192,9 @@ def row(cell: dict[str, Any], notes: list[str]) -> str:
     if "why" in cell:
         return f"{mark(cell['why'], notes)} | | | | "
     ms = f"{cell['ms']:.1f}" if "ms" in cell else "–"
-    return (
-        f"{cell['max_box_error']:.2g} | {cell['max_score_error']:.1g} | {cell['AP']:.3f} | {ms} | "
-        f"{cell['MB']:.1f}"
-    )
+    box = cell["max_box_error"]
+    pixels = f"{box:.1g}" if box < 1 else f"{box:.0f}"
+    return f"{pixels} | {cell['max_score_error']:.1g} | {cell['AP']:.3f} | {ms} | {cell['MB']:.1f}"
 
 
 def mark(note: str, notes: list[str]) -> str:

@@ -3,8 +3,11 @@
 #
 #   debian_packages.sh FOLDER ARCHITECTURE [--with-dependencies] PACKAGE...
 #
-# apt gets lists and a state of its own in FOLDER, so it works on every Debian and Ubuntu.
+# apt gets lists and a state of its own in FOLDER, so that the machine's stay as they are. The mirror is
+# the one that this Debian takes its own packages from; elsewhere say which: DEBIAN_MIRROR=ADDRESS.
 set -euo pipefail
+own_mirrors() { apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security; }
+mirror=${DEBIAN_MIRROR:-$(own_mirrors | sort -u | head -n 1)}
 folder=$(mkdir -p "$1" && cd "$1" && pwd)
 architecture=$2
 shift 2
@@ -12,7 +15,7 @@ shift 2
 apt=$folder/.apt
 mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/downloads"
 touch "$apt/status"
-echo "deb http://deb.debian.org/debian trixie main" > "$apt/sources.list"
+echo "deb $mirror trixie main" > "$apt/sources.list"
 cat > "$apt/apt.conf" <<END
 APT::Architecture "$architecture";
 APT::Architectures { "$architecture"; };

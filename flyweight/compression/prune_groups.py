@@ -145,12 +145,15 @@ class _Spread:
     def _meet(self, dependency: Dependency, indices: Sequence[Any]) -> list[Any]:
         """Channels that reach the dependency's target for the first time; others are joined."""
         place = (dependency.target, dependency.handler)
-        _, known = self.found.setdefault(place, (dependency, {}))
         if _deals_out(dependency.target.module):
+            self.found.setdefault(place, (dependency, {}))
             return []  # what is behind it does not matter: this group stays
         for mapping in dependency.index_mapping:
             if mapping is not None:
                 indices = mapping(indices)
+        if not indices:  # another part of a concatenation than theirs
+            return []
+        _, known = self.found.setdefault(place, (dependency, {}))
         fresh = []
         for each in indices:
             if each.idx in known:
@@ -194,7 +197,7 @@ class _Spread:
         unit_of: dict[Place, Tensor] = {}
         members = Group()
         for (node, handler), (dependency, known) in self.found.items():
-            if node.module not in names:
+            if node.module not in names or isinstance(node.module, ChannelShuffle):
                 continue
             indices = sorted(known)
             of = [units.setdefault(self._of(known[index]), len(units)) for index in indices]

@@ -195,15 +195,25 @@ def settle(detector: Detector, images: torch.Tensor) -> None:
         norm.eval()
 
 
-def test_exact_to_1e_5_in_float32(zoo_name: str, small_detector: Callable[..., Detector]) -> None:
-    """Of the largest raw output, with statistics as a trained network has them."""
+def test_as_exact_in_float32_as_the_unfolded_network(
+    zoo_name: str, small_detector: Callable[..., Detector]
+) -> None:
+    """To 1e-5 of the largest raw output, with statistics as a trained network has them.
+
+    Of networks that are a hundred layers deep, with random weights, float32 itself is not as exact:
+    there the folded one may be twice as far from float64 as the unfolded one is.
+    """
     detector = lively(small_detector(zoo_name))
     generator = torch.Generator().manual_seed(3)
     images = torch.randint(
         0, 256, (2, *detector.preprocessing.size_hw, 3), dtype=torch.uint8, generator=generator
     )
     settle(detector, images)
-    pairs = zip(raw_tensors(detector, images), raw_tensors(fold(detector), images), strict=True)
-    for raw, found in pairs:
-        assert raw.std() > 0
-        assert (found - raw).abs().max() <= 1e-5 * raw.abs().max()
+    exact = raw_tensors(copy.deepcopy(detector).double(), images)
+    own, folded = raw_tensors(detector, images), raw_tensors(fold(detector), images)
+    for wanted, unfolded, found in zip(exact, own, folded, strict=True):
+        largest = wanted.abs().max()
+        assert wanted.std() > 0
+        rounding = (unfolded - wanted).abs().max() / largest
+        assert rounding < 2e-4
+        assert (found - wanted).abs().max() / largest <= max(1e-5, 2 * rounding)

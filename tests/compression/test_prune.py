@@ -59,6 +59,10 @@ EVERY = [
 ]
 
 
+# Most channels of grouped units stay: a grouped convolution or a shuffle deals them out.
+GROUPED = "shufflenet_v1_g3"
+
+
 def outputs_of(detector: Detector) -> tuple[Tensor, Tensor]:
     """Boxes `[1, A, 4]` pixels and scores `[1, A, C]` of one noisy picture."""
     rng = torch.Generator().manual_seed(1)
@@ -101,7 +105,8 @@ def test_channels_that_are_zero_go_without_a_trace(
         for now, then in zip(outputs_of(detector), before, strict=True)
     ), "these channels do not matter, so that nothing is tested"
     smaller = with_channels(detector, kept)
-    assert macs_of(smaller) < 0.85 * macs_of(detector)
+    limit = 0.98 if options.get("backbone") == GROUPED else 0.85
+    assert macs_of(smaller) < limit * macs_of(detector)
     for found, wanted in zip(outputs_of(smaller), outputs_of(detector), strict=True):
         assert torch.isfinite(wanted).all()
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
@@ -113,7 +118,8 @@ def test_a_pruned_detector_is_a_detector_like_any_other(
 ) -> None:
     detector = trained(name, **options)
     before = outputs_of(detector)
-    pruned = prune(detector, Target(share=0.75), multiple=2)
+    share = 0.95 if options.get("backbone") == GROUPED else 0.75
+    pruned = prune(detector, Target(share=share), multiple=2)
     assert all(map(torch.equal, outputs_of(detector), before))
     check_macs(detector, pruned)
     smaller = pruned.detector
@@ -122,7 +128,7 @@ def test_a_pruned_detector_is_a_detector_like_any_other(
     check_file(smaller, tmp_path / "pruned.safetensors")
     check_folded(smaller)
     check_training_step(smaller, tmp_path / "trained.safetensors")
-    again = prune(smaller, Target(share=0.9), multiple=2)
+    again = prune(smaller, Target(share=1 - 0.4 * (1 - share)), multiple=2)
     check_macs(smaller, again)
     assert len(again.detector.lineage["pruned"]) == 2
 

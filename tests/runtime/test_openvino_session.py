@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed")
 
-from flyweight.runtime import openvino_session  # noqa: E402
-from flyweight.runtime.openvino_session import compile_settings  # noqa: E402
+from flyweight.runtime import openvino_session
+from flyweight.runtime.openvino_session import compile_settings
 
 
 @pytest.mark.parametrize(("threads", "pinned"), [(1, False), (3, False), (4, True), (8, True)])

@@ -48,6 +48,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "NMS in the graph": {"nms": True},
     "any number of images": {"dynamic_batch": True},
 }
+# Pictures for int8 there, where only whether the file agrees with itself is asked.
+FEW_PICTURES = 16
 # AP points: nothing is refused for its AP, which is what the table shows.
 ANY_LOSS = 100.0
 SECONDS_A_MODEL = 8.0
@@ -71,10 +73,23 @@ def export_all(runs: Path, data: Path, only: str | None) -> None:
                     model["cells"][f"{format} {precision}"] = cell
                     print(run.name, format, precision, cell, flush=True)
                     save(content)
-            for shape, options in SHAPES.items():
-                if f"{format}, {shape}" not in model["shapes"]:
-                    model["shapes"][f"{format}, {shape}"] = try_shape(detector, format, options)
+            for key, shape, precision in shapes(format):
+                if key not in model["shapes"]:
+                    options = SHAPES[shape] | {"precision": precision}
+                    if precision == "int8":
+                        options["calibration"] = sets.calibration.subset(np.arange(FEW_PICTURES))
+                    model["shapes"][key] = try_shape(detector, format, options)
+                    print(run.name, key, model["shapes"][key], flush=True)
                     save(content)
+
+
+def shapes(format: str) -> list[tuple[str, str, str]]:
+    """Key, shape and precision of all that a file of a format can be asked to be besides."""
+    return [
+        (f"{format} {precision}, {shape}", shape, precision)
+        for shape in SHAPES
+        for precision in PRECISIONS
+    ]
 
 
 def export_cell(
@@ -174,13 +189,13 @@ def table() -> None:
             lines.append(f"| {FORMATS[format]} | {precision} | {row(cell, notes)} |")
         lines += [
             "",
-            "| | " + " | ".join(FORMATS.values()) + " |",
-            "|---" * (1 + len(FORMATS)) + "|",
+            "| | precision | " + " | ".join(FORMATS.values()) + " |",
+            "|---" * (2 + len(FORMATS)) + "|",
         ]
-        for shape in SHAPES:
-            said = [model["shapes"].get(f"{format}, {shape}", "–") for format in FORMATS]
+        for rows in zip(*map(shapes, FORMATS), strict=True):
+            said = [model["shapes"].get(key, "–") for key, _, _ in rows]
             cells = [each if each in ("yes", "–") else mark(each, notes) for each in said]
-            lines.append(f"| {shape} | " + " | ".join(cells) + " |")
+            lines.append(f"| {rows[0][1]} | {rows[0][2]} | " + " | ".join(cells) + " |")
         lines.append("")
     lines += ["## Why not", ""]
     lines += [f"{number}. {note}" for number, note in enumerate(notes, 1)]

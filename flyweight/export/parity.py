@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -93,17 +94,30 @@ def compare(
         seen_only: only boxes that either side scores above `SEEN_SCORE`.
     """
     worst_box = worst_score = 0.0
-    for image, (boxes, scores) in zip(inputs, references, strict=True):
-        found_boxes, found_scores = session.run(stack_inputs([image], session.batch or 1))
-        box_errors = np.abs(found_boxes[0] - boxes).max(axis=1)
-        score_errors = np.abs(found_scores[0] - scores)
+    for index, (found_boxes, found_scores) in _alone_and_together(session, inputs):
+        boxes, scores = references[index]
+        box_errors = np.abs(found_boxes - boxes).max(axis=1)
+        score_errors = np.abs(found_scores - scores)
         if seen_only:
-            seen = np.maximum(found_scores[0], scores).max(axis=1) > SEEN_SCORE
+            seen = np.maximum(found_scores, scores).max(axis=1) > SEEN_SCORE
             box_errors = box_errors[seen]
         # np.max and not max(): a NaN must come through.
         worst_box = float(np.max([worst_box, *box_errors.max(keepdims=True, initial=0.0)]))
         worst_score = float(np.max([worst_score, score_errors.max()]))
     return Parity(worst_box, worst_score, len(inputs))
+
+
+def _alone_and_together(
+    session: Session, inputs: Inputs
+) -> Iterator[tuple[int, tuple[npt.NDArray[Any], ...]]]:
+    """Index and outputs of each input: alone, and again among all where any number may come."""
+    for index, image in enumerate(inputs):
+        outputs = session.run(stack_inputs([image], session.batch or 1))
+        yield index, tuple(each[0] for each in outputs)
+    if session.batch is None and len(inputs) > 1:
+        outputs = session.run(stack_inputs(inputs, None))
+        for index in range(len(inputs)):
+            yield index, tuple(each[index] for each in outputs)
 
 
 def compare_nms(dense: Session, session: Session, inputs: Inputs, thresholds: Thresholds) -> Parity:
@@ -112,16 +126,13 @@ def compare_nms(dense: Session, session: Session, inputs: Inputs, thresholds: Th
     Both run in the same runtime, so that they start from the same numbers.
     """
     worst_box = worst_score = 0.0
-    for image in inputs:
-        boxes, scores = dense.run(stack_inputs([image], dense.batch or 1))
-        expected = select_detections(
-            boxes[0],
-            scores[0],
-            **thresholds.selection(),
-        )
-        out = session.run(stack_inputs([image], session.batch or 1))
-        kept = slice(int(out[3][0]))
-        found = Detections(out[0][0][kept], out[1][0][kept], out[2][0][kept])
+    both = zip(
+        _alone_and_together(dense, inputs), _alone_and_together(session, inputs), strict=True
+    )
+    for (_, (boxes, scores)), (_, (kept_boxes, kept_scores, labels, count)) in both:
+        expected = select_detections(boxes, scores, **thresholds.selection())
+        kept = slice(int(count))
+        found = Detections(kept_boxes[kept], kept_scores[kept], labels[kept])
         box_error, score_error = _detection_errors(expected, found)
         worst_box, worst_score = max(worst_box, box_error), max(worst_score, score_error)
     return Parity(worst_box, worst_score, len(inputs))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,37 @@ def test_detections_that_are_missing_or_of_another_class_do_not_pass() -> None:
     assert compare_nms(dense, nms([0, 1], 2), IMAGE, thresholds) == Parity(0, 0, 1)
     assert compare_nms(dense, nms([0, 0], 2), IMAGE, thresholds).max_box_error == np.inf
     assert compare_nms(dense, nms([0, 1], 1), IMAGE, thresholds).max_box_error == np.inf
+
+
+def test_a_file_for_any_number_of_images_is_right_about_each_of_many() -> None:
+    """One that answers for its first picture only is right about every picture alone."""
+    boxes = np.stack([BOXES, BOXES + 3])
+    scores = np.stack([SCORES, SCORES / 2])
+    images = [np.full((8, 8, 3), index, np.uint8) for index in range(2)]
+
+    def session(*, forgetful: bool) -> Any:
+        def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            order = [0 if forgetful and len(batch) > 1 else each[0, 0, 0] for each in batch]
+            return boxes[order], scores[order]
+
+        return SimpleNamespace(batch=None, run=run)
+
+    references = list(zip(boxes, scores, strict=True))
+    assert compare(references, session(forgetful=False), images) == Parity(0, 0, 2)
+    assert compare(references, session(forgetful=True), images).max_box_error == 3
+    thresholds = Thresholds(score=0.001)
+
+    def nms(*, forgetful: bool) -> Any:
+        def run(batch: np.ndarray) -> tuple[np.ndarray, ...]:
+            found, said = session(forgetful=forgetful).run(batch)
+            count = np.full(len(batch), 2)
+            return found, said.max(axis=2), np.tile([0, 1], (len(batch), 1)), count
+
+        return SimpleNamespace(batch=None, run=run)
+
+    right = session(forgetful=False)
+    assert compare_nms(right, nms(forgetful=False), images, thresholds) == Parity(0, 0, 2)
+    assert compare_nms(right, nms(forgetful=True), images, thresholds).max_box_error == 3
 
 
 def test_samples_are_smooth_and_seeded() -> None:

@@ -1,4 +1,4 @@
-"""The convolutions of an exported graph under the names that the network has for them.
+"""The convolutions and linear layers of an exported graph, as the network names them.
 
 Weights keep their names through export, and a tensor's height tells how far it is from the input;
 so a convolution can be called `backbone.block1.depthwise`, and stands in a group such as `backbone,
@@ -19,21 +19,23 @@ import onnx
 PREFIXES = ("model.",)
 # Activations that int8 leaves in float; swish is a sigmoid and a product in the graph.
 FLOAT_ACTIVATIONS = {"HardSwish": "h-swish", "HardSigmoid": "h-swish", "Sigmoid": "swish"}
+# Operators with the weights of a layer: a convolution, and a linear layer of a box head.
+LAYER_OPERATORS = ("Conv", "Gemm")
 FILLERS = ("layers", "levels", "conv", "weight")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution with the activation that int8 merges into it.
+    """A convolution, or linear layer, with the activation that int8 merges into it.
 
     Attributes:
-        node: the convolution's name in the graph.
+        node: its name in the graph.
         name: of its module in the network; several nodes may share one.
-        kind: such as `3x3 depthwise`.
+        kind: such as `3x3 depthwise`, or `linear`.
         group: what it belongs to: a part of the network and, of the backbone, its stride, of a
             head, the outputs that it serves.
-        stride: pixels of the input a cell of its output.
-        macs: of one image.
+        stride: pixels of the input a cell of its output; 0 of a linear layer, which has no cells.
+        macs: of one image; of a linear layer of one row, where their number is not fixed.
         input, weight, output: names of tensors; the output is the activation's, where int8 has one.
         sums: what the convolution itself gives; `output` where no activation is behind it.
         activation: operator behind it, whether int8 has it or not; empty without.
@@ -54,11 +56,11 @@ class Layer:
     @property
     def label(self) -> str:
         """The name, and the stride: a head's convolution may serve every level."""
-        return f"{self.name} (stride {self.stride})"
+        return f"{self.name} (stride {self.stride})" if self.stride else self.name
 
 
 def layers_of(model: onnx.ModelProto) -> list[Layer]:
-    """Every convolution of the graph, in its order."""
+    """Every convolution and linear layer of the graph, in its order."""
     shapes = tensor_shapes(model)
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     readers: dict[str, list[Any]] = {}
@@ -70,7 +72,7 @@ def layers_of(model: onnx.ModelProto) -> list[Layer]:
     return [
         _layer(node, shapes, weights[node.input[1]], readers, height, serves[node.name])
         for node in model.graph.node
-        if node.op_type == "Conv" and node.input[1] in weights
+        if node.op_type in LAYER_OPERATORS and node.input[1] in weights
     ]
 
 
@@ -81,7 +83,7 @@ def companions(model: onnx.ModelProto, nodes: Collection[str], among: Sequence[s
     constants = {tensor.name for tensor in model.graph.initializer}
     made = {name for node in model.graph.node if node.name in inside for name in node.output}
     for node in model.graph.node:
-        if node.name not in allowed or node.op_type == "Conv":
+        if node.name not in allowed or node.op_type in LAYER_OPERATORS:
             continue
         if all(name in made or name in constants for name in node.input if name):
             inside.add(node.name)
@@ -106,8 +108,12 @@ def _layer(
     height: int,
     serves: frozenset[str],
 ) -> Layer:
-    out = shapes.get(node.output[0], (1, weight[0], 1, 1))
-    stride = max(1, round(height / max(out[2], 1)))
+    if node.op_type == "Gemm":
+        stride, macs = 0, math.prod(weight) * shapes.get(node.output[0], (1,))[0]
+    else:
+        out = shapes.get(node.output[0], (1, weight[0], 1, 1))
+        stride = max(1, round(height / max(out[2], 1)))
+        macs = math.prod(weight[1:]) * math.prod(out[1:])
     name = module_name(node.input[1])
     following = readers.get(node.output[0], [])
     merged = [each for each in following if each.op_type in ("Relu", "Clip")]
@@ -118,7 +124,7 @@ def _layer(
         kind=_kind(node, weight),
         group=_group(name, stride, serves),
         stride=stride,
-        macs=math.prod(weight[1:]) * math.prod(out[1:]),
+        macs=macs,
         input=node.input[0],
         weight=node.input[1],
         output=merged[0].output[0] if merged else node.output[0],
@@ -137,6 +143,8 @@ def module_name(weight: str) -> str:
 
 
 def _kind(node: Any, weight: tuple[int, ...]) -> str:
+    if node.op_type == "Gemm":
+        return "linear"
     kernel = "x".join(str(side) for side in weight[2:])
     groups = next((each.i for each in node.attribute if each.name == "group"), 1)
     if groups > 1:

@@ -1,4 +1,4 @@
-"""int8 for ONNX Runtime: QuantizeLinear and DequantizeLinear around the convolutions.
+"""int8 for ONNX Runtime: QuantizeLinear and DequantizeLinear around convolutions, linear layers.
 
 Activations are uint8 with a scale and zero point per tensor, weights int8 with a scale per output
 channel (Krishnamoorthi 2018, https://arxiv.org/abs/1806.08342, sections 3.1 and 3.2). Decoding and
@@ -17,6 +17,7 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from flyweight.compression.onnx_layers import LAYER_OPERATORS
 from flyweight.compression.quiet import quiet
 from flyweight.core.errors import InputError
 
@@ -25,8 +26,8 @@ from flyweight.core.errors import InputError
 Batches = Iterable[npt.NDArray[np.uint8]]
 Ranges = dict[str, tuple[float, float]]
 
-# A convolution, and what ONNX Runtime runs in int8 beside it without leaving int8 in between.
-QUANTISED_OPERATORS = ("Conv", "Relu", "Clip", "Add")
+# Layers, and what ONNX Runtime runs in int8 beside them without leaving int8 in between.
+QUANTISED_OPERATORS = (*LAYER_OPERATORS, "Relu", "Clip", "Add")
 
 
 def quantise_onnx(
@@ -41,8 +42,8 @@ def quantise_onnx(
 
     Args:
         model: of `flyweight.export.onnx.to_onnx`; stays as it is.
-        ranges: of `calibrate`.
-        keep_float: names of convolutions that stay in float (see `mixed_precision`).
+        ranges: of `calibrate`; a linear layer of whose tensors there is none stays in float.
+        keep_float: names of layers that stay in float (see `mixed_precision`).
         only: the nodes to quantise; all that int8 is for by default.
         reduce_range: weights in 7 bits. Without it a CPU that lacks VNNI saturates when it adds
             two products of uint8 and int8 in 16 bits, and the file is right on some CPUs only.
@@ -52,11 +53,12 @@ def quantise_onnx(
         for name, (low, high) in ranges.items()
     }
     kept = {*keep_float, *_behind(model, keep_float)}
+    kept |= _linear_without(model, ranges)
     nodes = [name for name in only or quantised_nodes(model) if name not in kept]
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    convolutions = {node.name for node in model.graph.node if node.op_type == "Conv"}
-    if not convolutions.intersection(nodes):
+    layers = {node.name for node in model.graph.node if node.op_type in LAYER_OPERATORS}
+    if not layers.intersection(nodes):
         # The quantiser would take an empty list for all.
         return result
     with quiet():
@@ -86,12 +88,19 @@ def quantised_nodes(model: onnx.ModelProto) -> list[str]:
     """Names of the nodes that int8 is for: from the first convolution to the last ones.
 
     What no convolution follows is decoding: cheap, and its numbers are pixels. What comes before
-    the first is the normalisation of the input.
+    the first is the normalisation of the input. Linear layers come after the proposals are decoded:
+    of what leads to them only the activations between them are taken.
     """
+    weights = {tensor.name for tensor in model.graph.initializer}
     wanted: set[str] = set()
+    linear: set[str] = set()
     chosen = []
     for node in reversed(model.graph.node):
-        if node.op_type == "Conv" or any(name in wanted for name in node.output):
+        is_linear = node.op_type == "Gemm" and node.input[1] in weights
+        if is_linear or (node.op_type in ("Relu", "Clip") and linear.intersection(node.output)):
+            linear.add(node.input[0])
+            chosen.append(node)
+        elif node.op_type == "Conv" or any(name in wanted for name in node.output):
             wanted.update(node.input)
             if node.op_type in QUANTISED_OPERATORS:
                 chosen.append(node)
@@ -135,6 +144,15 @@ def single_images(batches: Batches) -> Iterator[npt.NDArray[np.uint8]]:
             yield batch[index : index + 1]
 
 
+def _linear_without(model: onnx.ModelProto, ranges: Ranges) -> set[str]:
+    """Linear layers whose ranges nobody has measured: training for int8 covers convolutions."""
+    return {
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Gemm" and not {node.input[0], node.output[0]} <= ranges.keys()
+    }
+
+
 def _behind(model: onnx.ModelProto, convolutions: Sequence[str]) -> list[str]:
     """Names of the activations and residual additions that these convolutions go into.
 
@@ -143,7 +161,7 @@ def _behind(model: onnx.ModelProto, convolutions: Sequence[str]) -> list[str]:
     tensors = {out for node in model.graph.node if node.name in convolutions for out in node.output}
     found = []
     for node in model.graph.node:
-        if node.op_type in QUANTISED_OPERATORS[1:] and tensors.intersection(node.input):
+        if node.op_type in ("Relu", "Clip", "Add") and tensors.intersection(node.input):
             found.append(node.name)
             if node.op_type != "Add":
                 tensors.update(node.output)

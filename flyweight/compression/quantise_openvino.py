@@ -22,12 +22,13 @@ def quantise_openvino(
     """The int8 form of an OpenVINO model.
 
     Weights are int8 per output channel, in 7 bits, so that the sums of a CPU without VNNI do not
-    overflow; activations are int8 per tensor; what follows the last convolutions stays in float.
+    overflow; activations are int8 per tensor; what follows the last convolutions stays in float,
+    but for linear layers.
 
     Args:
         model: an `openvino.Model` in fp32; it stays as it is.
         batches: uint8 `[N, H, W, 3]` inputs to calibrate on.
-        keep_float: names of convolutions that stay in float, as in the ONNX file.
+        keep_float: names of layers that stay in float, as in the ONNX file.
     """
     with quiet():
         try:
@@ -39,7 +40,7 @@ def quantise_openvino(
         images = list(single_images(batches))
         if not images:
             raise InputError("no pictures to calibrate on", fix="give a data set with images")
-        names = sorted({*decoding_nodes(model), *convolutions_named(model, keep_float)})
+        names = sorted({*decoding_nodes(model), *layers_named(model, keep_float)})
         return nncf.quantize(
             model,
             nncf.Dataset(images),
@@ -54,11 +55,13 @@ def quantise_openvino(
 
 
 def decoding_nodes(model: Any) -> list[str]:
-    """Names of the nodes that no convolution follows: decoding, softmax, NMS."""
+    """Names of the nodes that no convolution follows: decoding, softmax, NMS; no linear layer."""
     leads_to_convolution: set[str] = set()
     after = []
     for node in reversed(model.get_ordered_ops()):
         name = node.get_friendly_name()
+        if _is_linear(node):
+            continue
         if node.get_type_name() in CONVOLUTIONS or name in leads_to_convolution:
             for source in node.input_values():
                 leads_to_convolution.add(source.get_node().get_friendly_name())
@@ -67,11 +70,11 @@ def decoding_nodes(model: Any) -> list[str]:
     return after
 
 
-def convolutions_named(model: Any, names: Collection[str]) -> list[str]:
-    """What OpenVINO calls the convolutions of these ONNX names: there a bias takes the name."""
+def layers_named(model: Any, names: Collection[str]) -> list[str]:
+    """What OpenVINO calls the layers of these ONNX names: there a bias takes the name."""
     found = []
     for node in model.get_ordered_ops():
-        if node.get_type_name() in CONVOLUTIONS:
+        if _is_layer(node):
             followers = [each.get_node() for each in node.output(0).get_target_inputs()]
             called = {each.get_friendly_name() for each in (node, *followers)}
             if called & set(names):
@@ -81,5 +84,16 @@ def convolutions_named(model: Any, names: Collection[str]) -> list[str]:
 
 def _is_bias(node: Any) -> bool:
     return node.get_type_name() == "Add" and any(
-        source.get_node().get_type_name() in CONVOLUTIONS for source in node.input_values()
+        _is_layer(source.get_node()) for source in node.input_values()
     )
+
+
+def _is_layer(node: Any) -> bool:
+    return node.get_type_name() in CONVOLUTIONS or _is_linear(node)
+
+
+def _is_linear(node: Any) -> bool:
+    """A product with constant weights: a linear layer. Decoding has none in our graphs."""
+    if node.get_type_name() != "MatMul":
+        return False
+    return bool(node.input_value(1).get_node().get_type_name() == "Constant")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from flyweight.compression.onnx_layers import companions
+from flyweight.compression.onnx_layers import LAYER_OPERATORS, companions
 from flyweight.compression.quantise_onnx import (
     Batches,
     Ranges,
@@ -85,7 +85,7 @@ def find_sensitive(
     threads: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Sensitivity]:
-    """Every convolution with what quantising it alone costs, the worst first.
+    """Every convolution and linear layer with what quantising it alone costs, the worst first.
 
     Args:
         model: the fp32 graph.
@@ -95,7 +95,7 @@ def find_sensitive(
     """
     errors = OutputErrors(model, batches, threads=threads)
     inside = quantised_nodes(model)
-    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    convolutions = [node.name for node in model.graph.node if node.op_type in LAYER_OPERATORS]
     found = []
     for done, name in enumerate(convolutions, 1):
         alone = companions(model, [name], inside)

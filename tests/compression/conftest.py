@@ -111,6 +111,44 @@ def graph() -> onnx.ModelProto:
 
 
 @pytest.fixture
+def two_stage_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """`graph` with two linear layers, behind an addition, in place of the convolution of scores."""
+    rng = np.random.default_rng(3)
+    constants = {
+        "fc6_w": rng.normal(0, 0.5, (16, 8)).astype(np.float32),
+        "fc6_b": rng.normal(0, 0.2, 16).astype(np.float32),
+        "fc7_w": rng.normal(0, 0.4, (CLASSES, 16)).astype(np.float32),
+        "fc7_b": rng.normal(0, 0.2, CLASSES).astype(np.float32),
+        "rows8": np.array([ANCHORS, 8], np.int64),
+        "half": np.array(0.5, np.float32),
+    }
+    gone = {"logits", "logits_t", "logits_r", "softmax"}
+    nodes = [node for node in graph.graph.node if node.name not in gone]
+    nodes += [
+        helper.make_node("Transpose", ["block"], ["block_nhwc"], "block_t", perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["block_nhwc", "rows8"], ["regions"], "block_r"),
+        helper.make_node("Add", ["regions", "half"], ["pooled"], "pooling"),
+        helper.make_node("Gemm", ["pooled", "fc6_w", "fc6_b"], ["fc6"], "fc6", transB=1),
+        helper.make_node("Relu", ["fc6"], ["fc6_0"], "fc6_act"),
+        helper.make_node("Gemm", ["fc6_0", "fc7_w", "fc7_b"], ["fc7"], "fc7", transB=1),
+        helper.make_node("Reshape", ["fc7", "rows3"], ["logits_rows"], "fc7_r"),
+        helper.make_node("Softmax", ["logits_rows"], ["scores"], "softmax", axis=-1),
+    ]
+    model = onnx.ModelProto()
+    model.CopyFrom(graph)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    kept = [each for each in graph.graph.initializer if not each.name.startswith("logits")]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(value, name) for name, value in constants.items()
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+@pytest.fixture
 def batches() -> list[np.ndarray]:
     """Twelve smooth pictures in batches of four."""
     rng = np.random.default_rng(2)

@@ -54,6 +54,28 @@ def test_only_the_network_is_quantised(graph: onnx.ModelProto) -> None:
     ]
 
 
+def test_linear_layers_are_quantised_and_nothing_that_leads_to_them(
+    two_stage_graph: onnx.ModelProto, batches: list[np.ndarray]
+) -> None:
+    """Before the linear layers of a box head proposals are decoded, in pixels."""
+    model = two_stage_graph
+    assert quantised_nodes(model)[-4:] == ["deltas", "fc6", "fc6_act", "fc7"]
+    ranges = calibrate(model, batches)
+    quantised = quantise_onnx(model, ranges)
+    assert is_int8(quantised, "fc6")
+    assert is_int8(quantised, "fc7")
+    boxes, scores = run(model, batches[0][:1])
+    found_boxes, found_scores = run(quantised, batches[0][:1])
+    assert 0 < np.abs(found_scores - scores).mean() < 0.03
+    assert np.abs(found_boxes - boxes).mean() < 0.03 * np.abs(boxes).max()
+    assert not is_int8(quantise_onnx(model, ranges, keep_float=["fc6"]), "fc6")
+    # Training for int8 leaves ranges of convolutions only.
+    known = {name: each for name, each in ranges.items() if not name.startswith("fc")}
+    untrained = quantise_onnx(model, known)
+    assert is_int8(untrained, "stem")
+    assert not is_int8(untrained, "fc6")
+
+
 def test_weights_have_seven_bits_a_channel(
     graph: onnx.ModelProto, batches: list[np.ndarray]
 ) -> None:

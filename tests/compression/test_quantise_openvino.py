@@ -62,6 +62,27 @@ def test_what_is_kept_stays_in_float(model: Any, batches: list[np.ndarray]) -> N
     assert (every, fewer) == (5, 3)
 
 
+def test_linear_layers_are_quantised(
+    two_stage_graph: onnx.ModelProto, batches: list[np.ndarray], tmp_path: Path
+) -> None:
+    onnx.save(two_stage_graph, tmp_path / "two.onnx")
+    model = openvino.convert_model(str(tmp_path / "two.onnx"))
+
+    def int8_matrices(model: Any) -> int:
+        return sum(
+            op.get_element_type().to_string() in ("i8", "u8")
+            for op in model.get_ops()
+            if op.get_type_name() == "Constant" and len(op.get_output_shape(0)) == 2
+        )
+
+    quantised = quantise_openvino(model, batches)
+    assert int8_matrices(quantised) == 2
+    assert int8_matrices(quantise_openvino(model, batches, keep_float=["fc6"])) == 1
+    _, scores = outputs(model, batches[0][:1])
+    _, found = outputs(quantised, batches[0][:1])
+    assert 0 < np.abs(found - scores).max() < 0.1
+
+
 def test_no_pictures(model: Any) -> None:
     with pytest.raises(InputError, match="no pictures"):
         quantise_openvino(model, [])

@@ -5,7 +5,7 @@ DEMO ?= runs/demo
 # A labelled data set for `make bench`.
 DATA ?= ../shared/data/bccd
 
-.PHONY: help setup litert demo test check docs examples format bench clean
+.PHONY: help setup litert demo test slow check docs examples format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -39,6 +39,9 @@ demo: setup  ## draw sample cards, train a detector, shrink it, run it (minutes)
 test: setup  ## run the tests
 	$(BIN)/python -m pytest -q -n auto --ignore=tests/training
 	$(BIN)/python -m pytest -q tests/training
+
+slow: setup  ## run the tests that take minutes each (hours on two cores)
+	$(BIN)/python -m pytest -q -m slow
 
 check: setup  ## style, types and the floors of the house
 	$(BIN)/ruff check .

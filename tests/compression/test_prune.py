@@ -35,6 +35,7 @@ Build = Callable[..., Detector]
 QUICK: list[tuple[str, dict[str, Any]]] = [
     ("ssdlite", {"backbone": "mobilenet_v3_small"}),
     ("ssdlite", {"backbone": "ghostnet", "neck": "fpn", "default_boxes": (((0.5, 0.5),),) * 3}),
+    ("ssdlite", {"backbone": "shufflenet_v1_g1"}),
     ("ssdlite", {"backbone": "shufflenet_v2"}),
     ("ssd", {"backbone": "squeezenet1_1"}),
     ("retinanet_snet", {}),
@@ -45,7 +46,6 @@ QUICK: list[tuple[str, dict[str, Any]]] = [
 ]
 SLOW: list[tuple[str, dict[str, Any]]] = [
     ("ssdlite", {"backbone": "mobilenet_v2"}),
-    ("ssdlite", {"backbone": "shufflenet_v1_g1"}),
     ("ssdlite", {"backbone": "shufflenet_v1_g3"}),
     ("mobilenet_ssd300", {}),
     ("ssd300_vgg16", {}),

@@ -228,8 +228,13 @@ class _Job:
         if precision in MIXED and self.sets is not None:
             kept, loss = self._choose(path, format, precision, self.sets.choosing)
         dense = self._write_checked(path, format, Order(precision, kept, self.nms))
+        rounded = precision != "fp32"
         parity = compare(
-            self.references, open_session(dense), self.inputs, seen_only=precision != "fp32"
+            self.references,
+            open_session(dense),
+            self.inputs,
+            seen_only=rounded,
+            proposals=rounded and self.detector.config.family == "faster_rcnn",
         )
         if precision in LIMITS:
             parity.check(path.name, LIMITS[precision])

@@ -47,6 +47,35 @@ def test_nan_is_never_within_the_limits(which: int) -> None:
         compare([(BOXES, SCORES)], session, IMAGE).check("model.onnx")
 
 
+def test_one_proposal_of_twenty_may_be_another_in_any_order() -> None:
+    rng = np.random.default_rng(0)
+    boxes = rng.uniform(0, 300, (20, 4)).astype(np.float32)
+    scores = rng.uniform(0.1, 1, (20, 2)).astype(np.float32)
+    order = rng.permutation(20)
+
+    def parity(boxes_found: np.ndarray, scores_found: np.ndarray) -> Parity:
+        session: Any = Scripted(boxes_found[order], scores_found[order])
+        return compare([(boxes, scores)], session, IMAGE, seen_only=True, proposals=True)
+
+    assert parity(boxes, scores) == Parity(0, 0, 1)
+    moved = boxes.copy()
+    moved[3] += 40
+    assert parity(moved, scores) == Parity(0, 0, 1)
+    moved[4] += 40
+    assert parity(moved, scores).max_box_error > 8
+    fainter = scores.copy()
+    fainter[3:5] -= 0.1
+    assert parity(boxes, fainter).max_score_error == pytest.approx(0.1, abs=1e-6)
+    unseen = scores.copy()
+    unseen[5:] = 0.001  # fewer than twenty are left to look at, so none may be another
+    unseen_session: Any = Scripted(moved, unseen)
+    found = compare([(boxes, unseen)], unseen_session, IMAGE, seen_only=True, proposals=True)
+    assert found.max_box_error > 8
+    broken = boxes.copy()
+    broken[7, 0] = np.nan
+    assert np.isnan(parity(broken, scores).max_box_error)
+
+
 def test_limits() -> None:
     Parity(0.05, 0.001, 1).check("model.onnx")
     for parity in (Parity(0.06, 0, 1), Parity(0, 0.0011, 1)):

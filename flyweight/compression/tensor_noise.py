@@ -73,7 +73,7 @@ class _Sums:
 def activation_noise(
     model: onnx.ModelProto, ranges: Ranges, batches: Batches, tensors: Sequence[str]
 ) -> dict[str, TensorNoise]:
-    """What int8 leaves of each of `tensors`, activations `[1, C, H, W]`, by its calibrated range.
+    """What int8 leaves of each of `tensors`, `[1, C, H, W]` or `[R, C]`, by its calibrated range.
 
     Args:
         model: the fp32 graph.
@@ -86,7 +86,8 @@ def activation_noise(
     sums: dict[str, _Sums] = {}
     for image in single_images(batches):
         for name, values in zip(names, session.run(names, {"images": image}), strict=True):
-            by_channel = values.astype(np.float64).reshape(values.shape[1], -1)
+            channels = values.astype(np.float64).swapaxes(0, 1)
+            by_channel = channels.reshape(len(channels), -1)
             _add(sums.setdefault(name, _Sums(len(by_channel))), by_channel, ranges[name])
     return {name: _activation(name, found, ranges[name]) for name, found in sums.items()}
 

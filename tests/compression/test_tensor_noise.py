@@ -102,3 +102,15 @@ def test_one_large_weight_is_named(graph: onnx.ModelProto) -> None:
     set_constant(graph, "expand_w", weights)
     (cause,) = weight_noise(graph, ["expand_w"])["expand_w"].causes
     assert "one weight of a channel" in cause
+
+
+def test_the_widest_channel_of_a_linear_layer_is_named(
+    two_stage_graph: onnx.ModelProto, batches: list[np.ndarray]
+) -> None:
+    """Its activations have channels last: `[R, C]`."""
+    weight = constant(two_stage_graph, "fc6_w")
+    weight[11] *= 100
+    set_constant(two_stage_graph, "fc6_w", weight)
+    ranges = calibrate(two_stage_graph, batches)
+    found = activation_noise(two_stage_graph, ranges, batches[:1], ["fc6"])
+    assert any(cause.startswith("channel 11 spans") for cause in found["fc6"].causes)

@@ -177,7 +177,8 @@ def table() -> None:
         f"{content['images']} test images; int8 is calibrated after training, with nothing left in",
         "float. ms: one image, one run of the network, all cores, all files of a model in turns on",
         f"{machine_line()}.",
-        "What a file cannot be says why, by number, below.",
+        "What a file cannot be says why, by number, below. A dash, or a row that is missing, has",
+        "not been measured.",
         "",
     ]
     for name, model in content["models"].items():
